@@ -1,0 +1,107 @@
+"""Where things run, how far they are, and whether to stop: the one door between the core and its host.
+
+Headless, this is a plain torch device with progress on the terminal; a host such as ComfyUI puts its own
+:class:`Runtime` in place with :func:`use`. Core code asks :func:`current` and never names a device itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+class Cancelled(Exception):
+    """The user stopped the job."""
+
+
+class Runtime:
+    """Default runtime: one torch device, modules moved to it while they are in use.
+
+    device: where networks compute, e.g. "cuda:0"; None picks CUDA, then MPS, then the CPU.
+    dtype:  floating point type of the networks; None picks float16 on CUDA and float32 elsewhere.
+    """
+
+    def __init__(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+        self.device = torch.device(device) if device is not None else _best_device()
+        self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
+
+    @contextmanager
+    def on_device(self, *modules: torch.nn.Module) -> Iterator[None]:
+        """Modules are on :attr:`device` inside the block and back on the CPU after it."""
+        try:
+            for module in modules:
+                module.to(self.device)
+            yield
+        finally:
+            for module in modules:
+                module.to("cpu")
+            self.free()
+
+    def free(self) -> None:
+        """Give memory that torch caches but nobody uses back to the device."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Report that `done` of `total` units of a stage are finished; called often, must be cheap."""
+
+    def preview(self, denoised: torch.Tensor) -> None:
+        """Show the clip as it is now; denoised (frames, 4, h, w), scaled latents."""
+
+    def check_cancelled(self) -> None:
+        """Raise :class:`Cancelled` (or the host's own exception) when the user wants to stop."""
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+_current: ContextVar[Runtime | None] = ContextVar("choreo_runtime", default=None)
+
+
+def current() -> Runtime:
+    """The runtime in force; made with defaults at first use."""
+    runtime = _current.get()
+    if runtime is None:
+        runtime = Runtime()
+        _current.set(runtime)
+    return runtime
+
+
+@contextmanager
+def use(runtime: Runtime) -> Iterator[Runtime]:
+    """Put a runtime in force inside the block."""
+    token = _current.set(runtime)
+    try:
+        yield runtime
+    finally:
+        _current.reset(token)
+
+
+def with_smaller_batches(run: Callable[[int], T], batch_sizes: Sequence[int], what: str) -> T:
+    """run(batch_size) with the first size that fits in memory; the sizes must not change the result.
+
+    Raises MemoryError naming `what` when even the last size does not fit.
+    """
+    for batch_size in batch_sizes:
+        try:
+            return run(batch_size)
+        except torch.OutOfMemoryError:
+            pass  # leave the except block first, so that the traceback lets go of its tensors
+        current().free()
+    raise MemoryError(
+        f"Out of memory while {what}, even with the smallest batch ({batch_sizes[-1]}). "
+        "Choose a smaller size or a shorter window, close other programs that use the GPU, or run on the CPU."
+    )
