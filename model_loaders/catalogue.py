@@ -1,0 +1,200 @@
+"""The files Choreo knows: what they are for, where users get them, and where they are looked for on this machine."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MODELS_VARIABLE = "CHOREO_MODELS"
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """A file, or a folder of several, that users may have or get.
+
+    name:       its name on disk; a folder's name when `parts` is not empty.
+    system:     what it belongs to.
+    folder:     where it lies inside a models folder.
+    repository: of the Hugging Face hub, "" when it is not there.
+    path:       file or folder inside the repository.
+    parts:      the files of a folder.
+    size, sha256: of a single file, None or "" when not known.
+    note:       what else there is to know, as whole sentences.
+    """
+
+    name: str
+    system: str
+    folder: str
+    repository: str
+    path: str
+    licence: str
+    parts: tuple[str, ...] = ()
+    size: int | None = None
+    sha256: str = ""
+    gated: bool = False
+    note: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where it is, in words a person can follow."""
+        if not self.repository:
+            return self.note
+        gate = ", after accepting the licence there" if self.gated else ""
+        return f"https://huggingface.co/{self.repository} ({self.path or 'the whole repository'}{gate})"
+
+
+SVD_PARTS = (
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.fp16.safetensors",
+    "image_encoder/config.json",
+    "image_encoder/model.fp16.safetensors",
+)
+MIMICMOTION = ("MimicMotion", "mimicmotion")
+STABLEANIMATOR = ("StableAnimator", "stableanimator", "FrancisRing/StableAnimator")
+FOLLOWYOURPOSE = ("Follow Your Pose", "followyourpose", "YueMafighting/FollowYourPose_v1")
+MIMO = ("MIMO", "mimo", "menyifang/MIMO")
+SVD_XT = "stabilityai/stable-video-diffusion-img2vid-xt"
+SVD_LICENCE = "Stability AI Community Licence"
+MIMICMOTION_LICENCE = f"Apache-2.0; its base under the {SVD_LICENCE}"
+FACES_LICENCE = "non-commercial (insightface)"
+OPENRAIL = "CreativeML OpenRAIL-M"
+MAGICDANCE_DRIVE = "The Google Drive folder that the MagicDance README links; it has to be fetched by hand."
+
+CATALOGUE: Sequence[KnownFile] = (
+    KnownFile(
+        *("yolox_l.onnx", "DWPose", "dwpose", "yzd-v/DWPose", "yolox_l.onnx", "Apache-2.0"),
+        size=216_746_733,
+        sha256="7860ae79de6c89a3c1eb72ae9a2756c0ccfbe04b7791bb5880afabd97855a411",
+    ),
+    KnownFile(
+        *("dw-ll_ucoco_384.onnx", "DWPose", "dwpose", "yzd-v/DWPose", "dw-ll_ucoco_384.onnx", "Apache-2.0"),
+        size=134_399_116,
+        sha256="724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
+    ),
+    KnownFile(
+        *("MimicMotion_1-1.pth", *MIMICMOTION, "tencent/MimicMotion", "MimicMotion_1-1.pth", MIMICMOTION_LICENCE),
+        size=3_049_867_447,
+    ),
+    KnownFile("MimicMotion_1.pth", *MIMICMOTION, "tencent/MimicMotion", "MimicMotion_1.pth", MIMICMOTION_LICENCE),
+    *(
+        KnownFile(
+            *(name, *MIMICMOTION, "Kijai/MimicMotion_pruned", name, MIMICMOTION_LICENCE),
+            note="Needs mimic_motion_pose_net.safetensors beside it.",
+        )
+        for name in (
+            "MimicMotionMergedUnet_1-1-fp16.safetensors",
+            "MimicMotionMergedUnet_1-0-fp16.safetensors",
+        )
+    ),
+    KnownFile(
+        *("mimic_motion_pose_net.safetensors", *MIMICMOTION, "", "", MIMICMOTION_LICENCE),
+        size=412_730,
+        note="It comes with the node pack kijai/ComfyUI-MimicMotionWrapper (its folder `models`).",
+    ),
+    KnownFile(
+        *("stable-video-diffusion-img2vid-xt-1-1", "SVD-XT 1.1", "diffusers", f"{SVD_XT}-1-1", "", SVD_LICENCE),
+        parts=SVD_PARTS,
+        gated=True,
+    ),
+    KnownFile(
+        *("svd_xt_1_1.safetensors", "SVD-XT 1.1", "checkpoints", f"{SVD_XT}-1-1"),
+        *("svd_xt_1_1.safetensors", SVD_LICENCE),
+        gated=True,
+    ),
+    KnownFile(
+        *("stable-video-diffusion-img2vid-xt", "SVD-XT", "diffusers", SVD_XT, "", SVD_LICENCE),
+        parts=SVD_PARTS,
+    ),
+    KnownFile("svd_xt.safetensors", "SVD-XT", "checkpoints", SVD_XT, "svd_xt.safetensors", SVD_LICENCE),
+    KnownFile("pose_net.pth", *STABLEANIMATOR, "Animation/pose_net.pth", "MIT"),
+    KnownFile("face_encoder.pth", *STABLEANIMATOR, "Animation/face_encoder.pth", "MIT"),
+    KnownFile("unet.pth", *STABLEANIMATOR, "Animation/unet.pth", "MIT"),
+    KnownFile(
+        *("scrfd_10g_bnkps.onnx", *STABLEANIMATOR, "antelopev2/scrfd_10g_bnkps.onnx", FACES_LICENCE),
+        size=16_923_827,
+        sha256="5838f7fe053675b1c7a08b633df49e7af5495cee0493c7dcf6697200b85b5b91",
+    ),
+    KnownFile("glintr100.onnx", *STABLEANIMATOR, "antelopev2/glintr100.onnx", FACES_LICENCE),
+    *(
+        KnownFile(name, "MagicPose", "magicpose", "", "", "USC research licence", note=MAGICDANCE_DRIVE)
+        for name in ("model_state-110000.th", "model_state-10000.th")
+    ),
+    *(
+        KnownFile(name, "MagicPose", "magicpose", "Boese0601/MagicDance", name, OPENRAIL)
+        for name in ("control_sd15_ini.ckpt", "control_v11p_sd15_openpose.pth")
+    ),
+    KnownFile("pose_encoder.pth", *FOLLOWYOURPOSE, "pose_encoder.pth", "MIT"),
+    *(
+        KnownFile(name, *MIMO, name, "Apache-2.0")
+        for name in ("denoising_unet.pth", "motion_module.pth", "pose_guider.pth", "reference_unet.pth")
+    ),
+)
+
+
+def known(name: str) -> KnownFile | None:
+    """The entry of a file name, case aside; None when Choreo does not know it."""
+    return next((entry for entry in CATALOGUE if entry.name.lower() == name.lower()), None)
+
+
+def where_to_get(name: str) -> str:
+    """One sentence for error messages: where to get a file; "" when it is not known."""
+    entry = known(name)
+    return f"Get it here: {entry.address}" if entry else ""
+
+
+def model_folders(first: Iterable[str | Path] = ()) -> list[Path]:
+    """Where files are looked for, in order: given folders, those of CHOREO_MODELS, ./models, ~/.cache/choreo/models.
+
+    CHOREO_MODELS holds one or more folders, separated as in PATH. Folders that do not exist are listed too.
+    """
+    from_environment = [part for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+    usual = (Path("models"), Path.home() / ".cache" / "choreo" / "models")
+    folders = [Path(folder).expanduser() for folder in (*first, *from_environment, *usual)]
+    return list(dict.fromkeys(folders))
+
+
+def find_file(name: str | Path, folders: Iterable[str | Path] = ()) -> Path | None:
+    """A file or folder by its name, or None: the path itself, else in one of :func:`model_folders` or below it.
+
+    Two levels of folders are searched, so a ComfyUI `models` folder (checkpoints/, mimicmotion/, diffusers/,
+    animation/svd/ ...) and the folders of :func:`download` serve alike. The name may carry folders of its own.
+    """
+    if Path(name).exists():
+        return Path(name)
+    pattern = glob.escape(str(name))
+    for folder in model_folders(folders):
+        for depth in ("", "*/", "*/*/"):
+            found = sorted(folder.glob(depth + pattern)) if folder.is_dir() else []
+            if found:
+                return found[0]
+    return None
+
+
+def require_file(name: str | Path, folders: Iterable[str | Path] = ()) -> Path:
+    """:func:`find_file`, or a FileNotFoundError that says where it was looked for and where to get it."""
+    found = find_file(name, folders)
+    if found is None:
+        places = ", ".join(str(folder) for folder in ["the current folder", *model_folders(folders)])
+        raise FileNotFoundError(
+            f"{name} was not found; looked in {places} and two levels below. {where_to_get(Path(name).name)}".strip()
+        )
+    return found
+
+
+def table(folders: Iterable[str | Path] = ()) -> list[dict[str, str]]:
+    """The catalogue as rows of text for people: system, file, folder, where, licence, found."""
+    folders = list(folders)
+    return [
+        {
+            "system": entry.system,
+            "file": entry.name,
+            "folder": entry.folder,
+            "where": entry.address,
+            "licence": entry.licence,
+            "found": str(find_file(entry.name, folders) or ""),
+        }
+        for entry in CATALOGUE
+    ]

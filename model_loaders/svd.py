@@ -1,0 +1,107 @@
+"""The parts of Stable Video Diffusion that stay as they are: VAE and CLIP image tower."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..networks.image_tower import CLIP_VIT_H_14, build_image_tower
+from ..networks.video_vae import SVD_VAE, build_video_vae
+from .assemble import assemble, without_prefix
+from .catalogue import where_to_get
+from .recognise import not_what_was_expected, recognise
+from .svd_keys import clip_to_transformers, vae_to_diffusers
+from .weights import read_config, read_weights
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLTemporalDecoder
+    from transformers import CLIPVisionModelWithProjection
+
+VAE_FOLDER, VAE_NAMES = (
+    "vae",
+    (
+        "diffusion_pytorch_model.fp16.safetensors",
+        "diffusion_pytorch_model.safetensors",
+        "diffusion_pytorch_model.bin",
+    ),
+)
+CLIP_FOLDER, CLIP_NAMES = "image_encoder", ("model.fp16.safetensors", "model.safetensors", "pytorch_model.bin")
+VAE_PREFIX = "first_stage_model."
+CLIP_PREFIX = "conditioner.embedders.0.open_clip.model.visual."
+
+
+@dataclass(frozen=True)
+class SVDParts:
+    """SVD's frozen networks, on the CPU in the files' dtypes."""
+
+    vae: AutoencoderKLTemporalDecoder
+    image_encoder: CLIPVisionModelWithProjection
+
+
+def load_svd_parts(path: str | Path) -> SVDParts:
+    """Load VAE and image tower.
+
+    path: a diffusers folder with `vae/` and `image_encoder/` (half precision files are preferred when there are
+        both, as published), or a single file `svd_xt*.safetensors`, whose UNet is not read.
+    Configurations: `config.json` beside a part, for a single file {"vae": ..., "image_encoder": ...} in its metadata;
+    full-size ones without.
+
+    Raises FileNotFoundError for a missing file or part, ValueError for anything else than SVD's parts.
+    """
+    path = Path(path)
+    return _load_folder(path) if path.is_dir() else _load_single_file(path)
+
+
+def _load_folder(folder: Path) -> SVDParts:
+    vae_path = _part(folder, VAE_FOLDER, VAE_NAMES)
+    clip_path = _part(folder, CLIP_FOLDER, CLIP_NAMES)
+    vae, clip = read_weights(vae_path), read_weights(clip_path)
+    for part_path, weights, kind, expected in (
+        (vae_path, vae, "svd_vae", "the weights of SVD's VAE"),
+        (clip_path, clip, "clip_vision", "the weights of SVD's CLIP image tower"),
+    ):
+        content = recognise(weights)
+        if content.kind != kind:
+            raise not_what_was_expected(part_path, content, expected)
+    return SVDParts(
+        _vae(vae, read_config(vae_path) or SVD_VAE, vae_path),
+        _image_tower(clip, read_config(clip_path) or CLIP_VIT_H_14, clip_path),
+    )
+
+
+def _part(folder: Path, part: str, names: tuple[str, ...]) -> Path:
+    found = next((folder / part / name for name in names if (folder / part / name).is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"{folder / part} holds none of {', '.join(names)}; SVD's folder needs {VAE_FOLDER}/ and {CLIP_FOLDER}/ "
+            f"with their weights. {where_to_get('stable-video-diffusion-img2vid-xt-1-1')}"
+        )
+    return found
+
+
+def _load_single_file(path: Path) -> SVDParts:
+    weights, config = read_weights(path), read_config(path)
+    content = recognise(weights)
+    if content.kind != "svd":
+        raise not_what_was_expected(path, content, "the weights of a whole SVD checkpoint or a diffusers folder")
+    return SVDParts(
+        _vae(vae_to_diffusers(without_prefix(weights, VAE_PREFIX)), config.get("vae", SVD_VAE), path),
+        _image_tower(
+            clip_to_transformers(without_prefix(weights, CLIP_PREFIX)), config.get("image_encoder", CLIP_VIT_H_14), path
+        ),
+    )
+
+
+def _vae(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any], source: Path) -> AutoencoderKLTemporalDecoder:
+    return assemble(partial(build_video_vae, config), weights, "SVD's VAE", source)
+
+
+def _image_tower(
+    weights: Mapping[str, torch.Tensor], config: Mapping[str, Any], source: Path
+) -> CLIPVisionModelWithProjection:
+    return assemble(partial(build_image_tower, config), weights, "SVD's CLIP image tower", source)
