@@ -12,7 +12,8 @@ def overlaps(boxes: np.ndarray, others: np.ndarray, inclusive: bool = False) -> 
     published suppression); otherwise corners are coordinates and the width is x2 - x1.
     """
     one = 1.0 if inclusive else 0.0
-    boxes, others = np.asarray(boxes)[:, None], np.asarray(others)[None]
+    boxes, others = (np.asarray(corners, dtype=np.float64) for corners in (boxes, others))
+    boxes, others = boxes[:, None], others[None]
     sides = np.minimum(boxes[..., 2:], others[..., 2:]) - np.maximum(boxes[..., :2], others[..., :2]) + one
     shared = np.maximum(sides, 0).prod(-1)
     areas = (boxes[..., 2:] - boxes[..., :2] + one).prod(-1) + (others[..., 2:] - others[..., :2] + one).prod(-1)
