@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
+from math import ceil
 from typing import TypeVar
 
 Frame = TypeVar("Frame")
@@ -45,7 +47,11 @@ def output_rate(driving_fps: float | Fraction, stride: int, fps: float | Fractio
 
 
 def at_constant_rate(
-    timed: Iterable[tuple[Fraction, Frame]], step: Fraction, tolerance: Fraction, start: Fraction, end: Fraction | None
+    timed: Iterable[tuple[Fraction, Frame | None]],
+    step: Fraction,
+    tolerance: Fraction,
+    start: Fraction,
+    end: Fraction | None,
 ) -> Iterator[Frame]:
     """Frames at the times start, start + step, … below `end`, from frames with rising presentation times.
 
@@ -68,3 +74,61 @@ def at_constant_rate(
         if end is not None and wanted >= end:
             return
         held = frame
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which part of a clip is taken.
+
+    start, duration:  seconds from the first frame; duration None is up to the end.
+    stride:           every stride-th frame.
+    fps:              constant rate the clip is brought to before the stride; None is its own rate.
+    max_frames:       at most so many frames.
+    published_stride: thin clips of 48 fps and more first (:func:`effective_stride`).
+    """
+
+    start: float = 0.0
+    duration: float | None = None
+    stride: int = 1
+    fps: float | Fraction | None = None
+    max_frames: int | None = None
+    published_stride: bool = False
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or (self.duration is not None and self.duration <= 0):
+            raise ValueError(f"start is {self.start} s and duration {self.duration} s, but need 0 or more and above 0.")
+        if self.stride < 1 or (self.max_frames is not None and self.max_frames < 1):
+            raise ValueError(f"stride is {self.stride} and max_frames {self.max_frames}, but both must be 1 or more.")
+
+    def of(self, native_fps: Fraction, length: Fraction, name: object) -> Sampling:
+        """The sampling of a clip `name` of a rate and a length in seconds; ValueError when start is behind its end."""
+        if self.start and self.start >= length:
+            raise ValueError(f"start is {self.start:g} s, but {name} is only {float(length):.2f} s long.")
+        fps = native_fps if self.fps is None else exact_rate(self.fps)
+        stride = effective_stride(fps, self.stride) if self.published_stride else self.stride
+        start = Fraction(self.start).limit_denominator(10**6)
+        end = None if self.duration is None else start + Fraction(self.duration).limit_denominator(10**6)
+        return Sampling(fps / stride, start, end, 1 / (2 * max(fps, native_fps)), length, self.max_frames)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """A :class:`Cut` of one clip: `fps` of the frames that come out, the rest in seconds of the clip."""
+
+    fps: Fraction
+    start: Fraction
+    end: Fraction | None
+    tolerance: Fraction
+    length: Fraction
+    max_frames: int | None
+
+    def __call__(self, timed: Iterable[tuple[Fraction, Frame | None]]) -> Iterator[Frame]:
+        """The chosen ones of (seconds, frame) pairs; see :func:`at_constant_rate`."""
+        return islice(at_constant_rate(timed, 1 / self.fps, self.tolerance, self.start, self.end), self.max_frames)
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames come out, as far as the length is known."""
+        last = self.length - self.tolerance if self.end is None else min(self.end, self.length - self.tolerance)
+        count = max(0, ceil((last - self.start) * self.fps))
+        return count if self.max_frames is None else min(count, self.max_frames)
