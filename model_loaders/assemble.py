@@ -15,14 +15,23 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 def assemble(
     build: Callable[[], ModuleT], weights: Mapping[str, torch.Tensor], what: str, source: str | Path
 ) -> ModuleT:
-    """Build a network on the meta device and let it take over the tensors, in their dtypes.
+    """Build a network without memory and let it take over the tensors, in their dtypes.
 
     build:  makes the network; called under `torch.device("meta")`.
     what, source: the network's name and the file, for messages.
     Returns it in eval mode without gradients. Raises ValueError naming missing, surplus or misshapen weights.
     """
+    return fill(skeleton(build), weights, what, source)
+
+
+def skeleton(build: Callable[[], ModuleT]) -> ModuleT:
+    """A network whose weights have names, shapes and dtypes, but no memory yet."""
     with torch.device("meta"):
-        module = build()
+        return build()
+
+
+def fill(module: ModuleT, weights: Mapping[str, torch.Tensor], what: str, source: str | Path) -> ModuleT:
+    """The second half of :func:`assemble`."""
     problems = differences(weights, module.state_dict())
     if problems:
         raise ValueError(f"{source} does not fit {what}: {'; '.join(problems)}.")

@@ -14,7 +14,8 @@ def random_weights(
     """A state dict for the network that `build` makes; the network itself takes no memory.
 
     Matrices and kernels are normal with standard deviation gain/sqrt(fan in), so that at gain 1 a linear layer keeps
-    the size of its input (a row of activations without norms needs more); norms are the identity, biases zero, and everything else (mixing factors, embeddings, scales) is normal / 2.
+    the size of its input (a row of activations without norms needs more); norms are the identity, biases zero, and
+    everything else (mixing factors, embeddings, scales) is normal / 2.
     """
     with torch.device("meta"):
         module = build()

@@ -12,7 +12,7 @@ import torch
 
 from ..networks.image_tower import CLIP_VIT_H_14, build_image_tower
 from ..networks.video_vae import SVD_VAE, build_video_vae
-from .assemble import assemble, without_prefix
+from .assemble import assemble, fill, skeleton, without_prefix
 from .catalogue import where_to_get
 from .recognise import not_what_was_expected, recognise
 from .svd_keys import clip_to_transformers, vae_to_diffusers
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKLTemporalDecoder
     from transformers import CLIPVisionModelWithProjection
 
-VAE_FOLDER, VAE_NAMES = (
-    "vae",
-    (
-        "diffusion_pytorch_model.fp16.safetensors",
-        "diffusion_pytorch_model.safetensors",
-        "diffusion_pytorch_model.bin",
-    ),
+VAE_FOLDER = "vae"
+VAE_NAMES = (
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.bin",
 )
-CLIP_FOLDER, CLIP_NAMES = "image_encoder", ("model.fp16.safetensors", "model.safetensors", "pytorch_model.bin")
+CLIP_FOLDER = "image_encoder"
+CLIP_NAMES = ("model.fp16.safetensors", "model.safetensors", "pytorch_model.bin")
 VAE_PREFIX = "first_stage_model."
+CLIP_INNER = "vision_model."
 CLIP_PREFIX = "conditioner.embedders.0.open_clip.model.visual."
 
 
@@ -104,4 +104,18 @@ def _vae(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any], source:
 def _image_tower(
     weights: Mapping[str, torch.Tensor], config: Mapping[str, Any], source: Path
 ) -> CLIPVisionModelWithProjection:
-    return assemble(partial(build_image_tower, config), weights, "SVD's CLIP image tower", source)
+    tower = skeleton(partial(build_image_tower, config))
+    return fill(tower, clip_names_of(tower, weights), "SVD's CLIP image tower", source)
+
+
+def clip_names_of(tower: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """An image tower's weights under the names that this version of transformers uses.
+
+    Files differ in whether names begin with `vision_model.`, and old ones carry the table `position_ids`.
+    """
+    names = {name.removeprefix(CLIP_INNER): name for name in tower.state_dict()}
+    return {
+        names.get(name.removeprefix(CLIP_INNER), name): tensor
+        for name, tensor in weights.items()
+        if not name.endswith("embeddings.position_ids")
+    }

@@ -13,7 +13,8 @@ import torch
 
 from .catalogue import where_to_get
 
-SUFFIXES = (".safetensors", ".sft", ".pth", ".pt", ".th", ".ckpt", ".bin")
+SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
+SUFFIXES = (*SAFETENSORS_SUFFIXES, ".pth", ".pt", ".th", ".ckpt", ".bin")
 LFS_POINTER = b"version https://git-lfs"
 HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 ZIP_START = b"PK\x03\x04"
@@ -24,7 +25,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors or PyTorch file, by name, in the file's dtypes, on the CPU.
 
     Tensors are mapped from the disk where the format allows it, so that only what is used is read. PyTorch files are
-    read with `weights_only=True`; the content decides which format it is, the name only has to end in one of SUFFIXES.
+    read with `weights_only=True`. The name has to end in one of SUFFIXES; what is inside decides the format.
     A dictionary wrapped as {"state_dict": ...} is unwrapped, entries that are no tensors are left out.
 
     Raises FileNotFoundError, or ValueError for a Git-LFS pointer, a web page, a truncated file, Python objects other
@@ -32,8 +33,8 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     """
     path = Path(path)
     start = _check(path)
-    if start[:4] == ZIP_START or start[:1] == PICKLE_START:
-        content = _read_torch(path, is_zip=start[:4] == ZIP_START)
+    if _is_torch(start):
+        content = _read_torch(path, is_zip=start.startswith(ZIP_START))
     else:
         content = _read_safetensors(path)
     if isinstance(content.get("state_dict"), Mapping):
@@ -47,8 +48,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The metadata of a safetensors file, all text; {} for other formats."""
     path = Path(path)
-    start = _check(path)
-    if start[:4] == ZIP_START or start[:1] == PICKLE_START:
+    if _is_torch(_check(path)):
         return {}
     return _safetensors_header(path).get("__metadata__", {})
 
@@ -97,6 +97,11 @@ def _check(path: Path) -> bytes:
     return start
 
 
+def _is_torch(start: bytes) -> bool:
+    """Whether a file begins as PyTorch's do; a safetensors header may begin with any byte, but has a { at byte 8."""
+    return start.startswith((ZIP_START, PICKLE_START)) and start[8:9] != b"{"
+
+
 def _truncated(path: Path, found: str) -> ValueError:
     return ValueError(f"{path} is truncated ({found}): download it again. {where_to_get(path.name)}")
 
@@ -134,6 +139,8 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 
 def _read_torch(path: Path, is_zip: bool) -> Mapping[str, Any]:
+    if path.suffix.lower() in SAFETENSORS_SUFFIXES:
+        raise ValueError(f"{path} is a PyTorch file under a safetensors name: rename it to end in .pth.")
     if is_zip and not zipfile.is_zipfile(path):
         raise _truncated(path, f"{path.stat().st_size:,} bytes, without the zip directory at its end")
     try:
