@@ -1,0 +1,187 @@
+"""The sampling loop of SVD-based video models: windows, guidance and steps (MimicMotion, sections 3.1 and 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..quirks import CLEAN, Quirks
+from ..runtime import current, with_smaller_batches
+from .animate_lcm import lcm_step
+from .euler import denoised_from_v, euler_step
+from .guidance import guidance_ramp, guide, needs_unconditional
+from .sigmas import initial_scale, timesteps
+from .windows import LatentFusion, windows
+
+if TYPE_CHECKING:
+    from ..conditioning.mimicmotion import Noise, SVDConditioning
+
+SAMPLERS = ("euler", "animate_lcm")
+BATCH_BELOW = 65536  # latent pixels of a window; larger ones fill a GPU alone, and two at once cost twice the memory
+
+Predict = Callable[..., torch.Tensor]
+
+
+@dataclass(frozen=True)
+class PoseUse:
+    """How strongly, and in which share of the steps, the poses act.
+
+    strength multiplies the pose features; a step i of S has poses when round(S start) <= i <= round(S end).
+    """
+
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+    def active(self, step: int, steps: int) -> bool:
+        """Whether the poses act in this step."""
+        return self.strength != 0 and round(steps * self.start) <= step <= round(steps * self.end)
+
+
+def seeded_noise(seed: int) -> Noise:
+    """noise(*shape): unit Gaussian float32 values drawn on the CPU, so that a seed means the same on every device."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return lambda *shape: torch.randn(shape, generator=generator)
+
+
+def sample_svd(
+    predict: Predict,
+    conditioning: SVDConditioning,
+    noise: Noise,
+    *,
+    sigmas: torch.Tensor,
+    window: int,
+    overlap: int,
+    guidance: tuple[float, float] = (2.0, 2.0),
+    sampler: str = "euler",
+    pose_use: PoseUse = PoseUse(),
+    dtype: torch.dtype | None = None,
+    quirks: Quirks = CLEAN,
+    batch_passes: bool | None = None,
+    on_step: Callable[[int, torch.Tensor], None] | None = None,
+) -> torch.Tensor:
+    """Latents of a whole clip, (frames, 4, h, w) float32 on the CPU, multiplied by the VAE's scaling factor.
+
+    predict: predict(sample (B, T, 8, h, w), timestep, image_embeds (B, 1, D), time_ids (B, 3),
+        pose_features=(B*T, C, h, w) or None) -> v (B, T, 4, h, w); called on the runtime's device.
+    noise: called with (1, window, 4, h, w) for the start, which repeats every `window` frames, and by animate_lcm
+        with (1, frames, 4, h, w) before every step but the last.
+    sigmas: descending, steps + 1 values (see :mod:`.sigmas`).
+    guidance: of the first and the last frame; the unconditional pass is left out when neither exceeds 1.
+    dtype: of the UNet's inputs, default the runtime's. Latents, weights and sums stay float32 (see `quirks`).
+    batch_passes: the conditional and the unconditional pass in one call; None decides by the size of a window.
+    on_step: called with the step's number and the latents after it.
+    Raises FloatingPointError naming the step where NaN or infinity appeared, and what the runtime raises on cancel.
+    """
+    dtype = dtype or current().dtype
+    state_dtype = dtype if quirks.network_precision else torch.float32
+    tiles = windows(conditioning.num_frames, window, overlap)
+    passes = _Passes(predict, conditioning, dtype, needs_unconditional(*guidance), pose_use.strength)
+    passes.choose_batches(batch_passes, len(tiles[0]))
+    ramp = guidance_ramp(*guidance, conditioning.num_frames)
+    x = _first_latents(conditioning, noise, window, initial_scale(sigmas), state_dtype)
+    times = timesteps(sigmas).to(state_dtype)
+    steps = len(times)
+    for i, t in enumerate(times):
+        sigma, sigma_next = sigmas[i], sigmas[i + 1]
+        fusion = LatentFusion((passes.num_rows, *x.shape), state_dtype)
+        scaled = x / (sigma**2 + 1) ** 0.5
+        for k, tile in enumerate(tiles):
+            for row, prediction in passes.run(scaled, t, tile, pose_use.active(i, steps)):
+                fusion.add(row, tile, _finite(prediction, f"step {i + 1} of {steps}, window {k + 1} of {len(tiles)}"))
+            current().progress("sampling", i * len(tiles) + k + 1, steps * len(tiles))
+        predictions = fusion.mean()
+        v = guide(*predictions, ramp) if passes.num_rows == 2 else predictions[0]
+        denoised = denoised_from_v(x, v, sigma)
+        if sampler == "animate_lcm":
+            x = lcm_step(denoised, sigma_next, noise(1, *x.shape)[0] if i + 1 < steps else torch.zeros(()))
+        else:
+            x = euler_step(x, denoised, sigma, sigma_next)
+        current().preview(denoised)
+        if on_step is not None:
+            on_step(i, x)
+    return x.float()
+
+
+def _first_latents(
+    conditioning: SVDConditioning, noise: Noise, window: int, scale: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    height, width = conditioning.image_latents.shape[-2:]
+    period = noise(1, window, 4, height, width)[0].to(dtype) * scale
+    return period[torch.arange(conditioning.num_frames) % window]
+
+
+def _finite(prediction: torch.Tensor, where: str) -> torch.Tensor:
+    if not torch.isfinite(prediction).all():
+        raise FloatingPointError(
+            f"The UNet's prediction became NaN or infinite in {where}; load the UNet in bfloat16 or float32, "
+            "or check its weights."
+        )
+    return prediction
+
+
+class _Passes:
+    """The unconditional (row 0, when guided) and the conditional (last row) prediction of a window."""
+
+    def __init__(
+        self, predict: Predict, conditioning: SVDConditioning, dtype: torch.dtype, guided: bool, pose_strength: float
+    ) -> None:
+        self.predict, self.conditioning, self.dtype = predict, conditioning, dtype
+        self.device = current().device
+        self.num_rows = 2 if guided else 1
+        self.pose_strength = pose_strength
+        shares = torch.tensor([0.0, 1.0][-self.num_rows :], dtype=dtype).view(-1, 1, 1)
+        embeds = (conditioning.image_embeds.to(dtype) * shares).to(self.device)
+        ids = conditioning.time_ids.to(self.device, dtype).expand(self.num_rows, -1)
+        latents = conditioning.image_latents.to(dtype) * shares[..., None]
+        everything = [tuple(range(self.num_rows)), *((row,) for row in range(self.num_rows))]
+        # one tensor object per choice of rows: the UNet's constants of a run are looked up by it
+        self.inputs = {
+            rows: (embeds[list(rows)], ids[list(rows)], latents[list(rows)].to(self.device)) for rows in everything
+        }
+        self.features: tuple[list[int], torch.Tensor] | None = None
+
+    def choose_batches(self, batch_passes: bool | None, frames: int) -> None:
+        """Which numbers of rows to try in one call, in order; fewer after memory has run out once."""
+        if batch_passes is None:
+            batch_passes = frames * self.conditioning.image_latents[0, 0].numel() <= BATCH_BELOW
+        self.batches = [2, 1] if batch_passes and self.num_rows == 2 else [1]
+
+    def run(
+        self, scaled: torch.Tensor, t: torch.Tensor, tile: list[int], with_poses: bool
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """(row, prediction (len(tile), 4, h, w) on the CPU) of every row."""
+        noisy = scaled[tile].to(self.device, self.dtype)
+        poses = self._poses(tile) if with_poses else None
+        rows = tuple(range(self.num_rows))
+
+        def call(batch: int) -> list[torch.Tensor]:
+            self.batches = self.batches[self.batches.index(batch) :]
+            parts = [rows] if batch == self.num_rows else [(row,) for row in rows]
+            return [v for part in parts for v in self._call(noisy, t, part, poses).cpu()]
+
+        return enumerate(with_smaller_batches(call, self.batches, f"predicting {len(tile)} frames at once"))
+
+    def _call(
+        self, noisy: torch.Tensor, t: torch.Tensor, rows: tuple[int, ...], poses: torch.Tensor | None
+    ) -> torch.Tensor:
+        current().check_cancelled()
+        embeds, ids, latents = self.inputs[rows]
+        frames = len(noisy)
+        sample = torch.cat([noisy.expand(len(rows), *noisy.shape), latents[:, None].expand(-1, frames, -1, -1, -1)], 2)
+        conditional = self.num_rows - 1
+        if poses is not None and rows != (conditional,):
+            poses = torch.cat([torch.zeros_like(poses), poses]) if conditional in rows else None
+        with torch.no_grad():
+            return self.predict(sample, t.to(self.device), embeds, ids, pose_features=poses)
+
+    def _poses(self, tile: list[int]) -> torch.Tensor:
+        """Features of a window on the device; kept while the window stays the same."""
+        if self.features is None or self.features[0] != tile:
+            self.features = None
+            stacked = torch.stack([self.conditioning.pose_features[frame] for frame in tile])
+            self.features = (tile, stacked.to(self.device, self.dtype) * self.pose_strength)
+        return self.features[1]
