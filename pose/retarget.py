@@ -55,7 +55,7 @@ def retarget_limbs(poses: Poses, reference: Poses, a: np.ndarray, b: np.ndarray,
     head = sizes.head()
     ratios.update(dict.fromkeys(HEAD, head))
 
-    figure = _Figure(driver, seen, fitted.copy())
+    figure = _Figure(driver, seen, fitted)
     for joint, _ in BONES:
         figure.hang(joint, ratios[joint])
     figure.attach(FACE, 0, head)
@@ -125,11 +125,15 @@ class _Sizes:
 class _Figure:
     """All people of all frames while they are put together: driver and new (frames, people, 134, 2) in pixels."""
 
-    def __init__(self, driver: np.ndarray, seen: np.ndarray, new: np.ndarray) -> None:
-        self.driver, self.seen, self.new = driver, seen, new
+    def __init__(self, driver: np.ndarray, seen: np.ndarray, fitted: np.ndarray) -> None:
+        self.driver, self.seen, self.fitted, self.new = driver, seen, fitted, fitted.copy()
 
     def hang(self, joint: int, ratio: float) -> None:
-        """Place a joint by its nearest ancestor that is seen; where there is none it stays as fitted."""
+        """Place a joint by its nearest ancestor that is seen.
+
+        Where there is none, the fit places it, moved by what separates the two in other frames, so that a joint
+        does not jump when the neck is hidden for a moment.
+        """
         placed = np.zeros(self.seen.shape[:2], dtype=bool)
         ancestor: int | None = PARENT[joint]
         while ancestor is not None:
@@ -138,6 +142,9 @@ class _Figure:
             self.new[here, joint] = self.new[here, ancestor] + bone * ratio
             placed |= here
             ancestor = PARENT.get(ancestor)
+        if placed.any():
+            apart = self.new[placed, joint] - self.fitted[placed, joint]
+            self.new[~placed, joint] += np.median(apart, axis=0)
 
     def attach(self, part: slice, joint: int, ratio: float) -> None:
         """Scale a part as one piece about the joint it hangs on; about its own middle where that is not seen."""

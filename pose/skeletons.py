@@ -117,8 +117,8 @@ def channel_order(pictures: Iterable[np.ndarray]) -> str:
     """ "straight" (right shoulder red, hand dots blue), "reversed" (the other way round) or "unknown".
 
     pictures: uint8 (h, w, 3) RGB; each has one vote. The OpenPose rainbow with red and blue exchanged is nearly the
-    same set of colours, so what tells is hand dots (many of pure blue against the one red nose), else which
-    colours are where: legs below arms, neck above shoulders.
+    same set of colours, so what tells is which colours are where (legs below arms, neck above shoulders) and
+    hand dots (many of pure blue against the one red nose).
     """
     votes = sum(_vote(picture) for picture in pictures)
     if votes == 0:
@@ -128,17 +128,17 @@ def channel_order(pictures: Iterable[np.ndarray]) -> str:
 
 def _vote(picture: np.ndarray) -> int:
     """1 for straight, -1 for reversed, 0 for no idea."""
-    red, green, blue = (picture[..., channel] for channel in range(3))
-    blue_dots = int(np.count_nonzero((blue > 165) & (red < 90) & (green < 90)))
-    red_dots = int(np.count_nonzero((red > 165) & (blue < 90) & (green < 90)))
-    if max(blue_dots, red_dots) >= _LEAST_PIXELS and max(blue_dots, red_dots) > 2.5 * min(blue_dots, red_dots):
-        return 1 if blue_dots > red_dots else -1
     degrees, saturation, value = (cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)[..., i] for i in range(3))
     degrees = degrees.astype(np.int16) * 2
     coloured = (saturation > 180) & (value > 40)
     arms, legs = _height(coloured & _near(degrees, 40, 25)), _height(coloured & _near(degrees, 200, 25))
     if arms is not None and legs is not None and abs(legs - arms) > 0.05 * len(picture):
         return 1 if legs > arms else -1
+    bright = (saturation > 180) & (value > 165)  # limbs are dimmed to 153
+    blue_dots, red_dots = bright & _near(degrees, 240, 10), bright & _near(degrees, 0, 10)
+    counts = np.count_nonzero(blue_dots), np.count_nonzero(red_dots)
+    if max(counts) > 2.5 * min(counts) and _reach(blue_dots if counts[0] > counts[1] else red_dots) > 0.04:
+        return 1 if counts[0] > counts[1] else -1
     shoulder, neck = _height(coloured & _near(degrees, 0, 8)), _height(coloured & _near(degrees, 240, 8))
     if shoulder is not None and neck is not None and abs(shoulder - neck) > 0.01 * len(picture):
         return 1 if neck < shoulder else -1
@@ -151,9 +151,14 @@ def _near(degrees: np.ndarray, hue: int, width: int) -> np.ndarray:
 
 
 def _height(mask: np.ndarray) -> float | None:
-    """Mean row of the pixels of a mask; None when there are too few."""
+    """Median row of the pixels of a mask; None when there are too few."""
     rows = np.flatnonzero(mask) // mask.shape[1]
-    return float(rows.mean()) if len(rows) >= _LEAST_PIXELS else None
+    return float(np.median(rows)) if len(rows) >= _LEAST_PIXELS else None
+
+
+def _reach(mask: np.ndarray) -> float:
+    """How far the pixels of a mask lie apart, as a share of the longer side; a single dot is a point."""
+    return max(float(np.ptp(axis)) for axis in np.nonzero(mask)) / max(mask.shape)
 
 
 def with_pose_zero(
