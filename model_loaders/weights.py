@@ -33,10 +33,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     """
     path = Path(path)
     start = _check(path)
-    if _is_torch(start):
-        content = _read_torch(path, is_zip=start.startswith(ZIP_START))
-    else:
-        content = _read_safetensors(path)
+    content = _read_torch(path, start.startswith(ZIP_START)) if _is_torch(start) else _read_safetensors(path)
     if isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     weights = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
