@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from .draw import Renderer
-from .poses import BODY
+from .wholebody import best_person
 
 _MULTIPLE = 64
 
@@ -39,11 +39,6 @@ def moore_network_picture(picture: np.ndarray, detect_resolution: int = 512) -> 
     enlarges = detect_resolution > min(picture.shape[:2])
     way = cv2.INTER_LANCZOS4 if enlarges else cv2.INTER_AREA
     return cv2.resize(np.ascontiguousarray(picture[..., ::-1]), (width, height), interpolation=way)
-
-
-def best_person(scores: np.ndarray) -> int:
-    """Index of the person with the highest mean body score; scores (n, 134) of at least one person."""
-    return int(np.mean(scores[:, BODY], axis=1).argmax())
 
 
 def draw_moore(

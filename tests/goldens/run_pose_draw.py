@@ -8,13 +8,13 @@ import numpy as np
 from choreo.pose.draw import Renderer
 from choreo.pose.poses import BODY
 from choreo.pose.published_sizes import (
-    best_person,
     draw_moore,
     moore_network_picture,
     moore_size,
     resize_controlnet_aux,
 )
 from choreo.pose.styles import STYLES, Style
+from choreo.pose.wholebody import best_person
 
 from .cases import Case
 from .registry import runner
