@@ -6,6 +6,7 @@ through the pose network together; the poses are the same.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from .onnx_models import OnnxModel, open_model
 from .poses import VISIBLE, Poses
 from .wholebody import openpose_134
 
+log = logging.getLogger(__name__)
+
 NOBODY = ("whole image", "skip")
 STAGE = "finding poses"
 NUM_POINTS = 133  # of the network
+GPU_BATCH = 8
 TRACK_MIN_POINTS = 8  # visible points that a track needs to carry on
 TRACK_MIN_AREA = 1000  # square pixels of its box, as rtmlib's tracker asks
 TRACK_MAX_OVERLAP = 0.7  # two tracks that share more than this may have fallen onto one person
@@ -32,10 +36,11 @@ class PoseDetector:
 
     detector_path: yolox_l.onnx or a YOLO-NAS export; pose_path: dw-ll_ucoco_384.onnx or the same of another size.
     provider, strict: see :func:`.onnx_models.open_model`.
-    batch_size: crops that go through the pose network together; poses do not depend on it.
+    batch_size: crops that go through the pose network together; poses do not depend on it. None: 8 on a GPU, and 1
+        on the CPU, where larger batches only take more memory.
     detect_every: look for people in every n-th frame, and in between take the box around each person's last
-        points, enlarged 1.25 times. A person who is lost is looked for at once; newcomers wait for the n-th
-        frame. Above 1, frames depend on each other, so crops are batched over people only.
+        points, enlarged 1.25 times. When somebody is lost, people are looked for in the same frame; newcomers
+        wait for the n-th. Above 1, frames depend on each other, so crops are batched over people only.
     nobody: a frame in which nobody is found is taken as one person as large as the picture ("whole image", as
         published: nonsense with low scores), or has no people ("skip").
     min_score: people of a lower detection score are passed over.
@@ -47,7 +52,7 @@ class PoseDetector:
         pose_path: str | Path,
         provider: str = "auto",
         *,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         detect_every: int = 1,
         nobody: str = "whole image",
         min_score: float = yolox.PERSON_SCORE,
@@ -56,7 +61,7 @@ class PoseDetector:
         if nobody not in NOBODY:
             raise ValueError(f"nobody must be one of {', '.join(map(repr, NOBODY))}; got {nobody!r}")
         for name, value in (("batch_size", batch_size), ("detect_every", detect_every)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.detect_every, self.nobody, self.min_score = detect_every, nobody, min_score
         self.detector = open_model(detector_path, provider, strict, expect=(YOLOX, YOLO_NAS))
@@ -84,13 +89,10 @@ class PoseDetector:
             return yolox.find_people_nas(*outputs[1:], ratio, self.min_score)
         return yolox.find_people(outputs[0], ratio, side, self.min_score)
 
-    def choose_boxes(self, picture: np.ndarray) -> np.ndarray:
-        """:meth:`find_people`, and the box of the whole picture where nobody is found and `nobody` says so."""
-        boxes = self.find_people(picture)
-        if len(boxes) == 0 and self.nobody == "whole image":
-            height, width = picture.shape[:2]
-            return np.array([[0.0, 0.0, width, height]])
-        return boxes
+    def boxes_for_nobody(self, picture: np.ndarray) -> np.ndarray:
+        """What :attr:`nobody` puts in place of an empty result: (1, 4), the whole picture, or (0, 4)."""
+        height, width = picture.shape[:2]
+        return np.array([[0.0, 0.0, width, height]])[: self.nobody == "whole image"]
 
     def find_points(self, picture: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The network's 133 points (n, 133, 2) in pixels of the picture, and their scores (n, 133), for n boxes."""
@@ -107,28 +109,41 @@ class PoseDetector:
         of crops fits.
         """
         total = len(frames) if total is None and hasattr(frames, "__len__") else total or 0
-        size, age = None, 0
+        size, age = None, -1
         found: list[tuple[np.ndarray, np.ndarray]] = []
+        empty: list[int] = []
         try:
             for index, frame in enumerate(frames):
                 current().check_cancelled()
                 size = _checked_size(frame, index, size)
                 age = (age + 1) % self.detect_every
-                boxes = self._follow(found[-1]) if age and found else None
-                if boxes is None:
-                    age, boxes = 0, self.choose_boxes(frame)
-                found.append(self.crops.add(frame, boxes))
+                pose = self._tracked(frame, *found[-1]) if age else None
+                if pose is None:
+                    age, boxes = 0, self.find_people(frame)
+                    if len(boxes) == 0:
+                        empty.append(index)
+                        boxes = self.boxes_for_nobody(frame)
+                    pose = self.crops.add(frame, boxes)
+                found.append(pose)
                 current().progress(STAGE, index + 1, max(total, index + 1))
             self.crops.flush()
         finally:
             self.crops.clear()
         if size is None:
             raise ValueError("There is no frame to find poses in: the video or the folder of pictures is empty.")
+        if empty:
+            log.warning("Nobody was found in %d of %d frames, first in frame %d", len(empty), len(found), empty[0])
         return _as_poses(found, size, fps)
 
-    def _follow(self, last: tuple[np.ndarray, np.ndarray]) -> np.ndarray | None:
+    def _tracked(
+        self, frame: np.ndarray, last_points: np.ndarray, last_scores: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         self.crops.flush()
-        return follow(*last)
+        boxes = follow(last_points, last_scores)
+        if boxes is None:
+            return None
+        found = self.find_points(frame, boxes)
+        return found if follow(*found) is not None else None
 
 
 class CropQueue:
@@ -138,12 +153,12 @@ class CropQueue:
     up with copies does not change the others' results.
     """
 
-    def __init__(self, model: OnnxModel, batch_size: int) -> None:
+    def __init__(self, model: OnnxModel, batch_size: int | None = None) -> None:
         batch, _, height, width = next(iter(model.inputs.values()))
         self.model = model
         self.input_size = (width or simcc.INPUT_SIZE[0], height or simcc.INPUT_SIZE[1])
         self.fixed_batch = batch
-        self.batch_size = batch or batch_size
+        self.batch_size = batch or batch_size or (1 if model.provider == "cpu" else GPU_BATCH)
         self.waiting: list[tuple[np.ndarray, ...]] = []
 
     def add(self, picture: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -194,10 +209,10 @@ class CropQueue:
 
 
 def follow(points: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
-    """Boxes (n, 4) in the next frame of the people with these points (n, 133, 2) and scores (n, 133) in pixels.
+    """Boxes (n, 4) in the next frame of people with these points (n, 133, 2), all in pixels, and scores (n, 133).
 
-    The box around each person's visible points, enlarged 1.25 times; None when anybody is lost: too few points
-    seen, too small, or on top of somebody else.
+    The box around each person's visible points, enlarged 1.25 times; None when there is nobody, or anybody is lost:
+    too few points seen, too small, or on top of somebody else.
     """
     visible = scores > VISIBLE
     if len(points) == 0 or visible.sum(axis=1).min() < TRACK_MIN_POINTS:

@@ -183,12 +183,14 @@ class FaceAnalyser:
         strict: bool = False,
     ) -> None:
         self.detector = open_model(detector_path, provider, strict, expect=SCRFD)
-        self.recogniser = recogniser_path and open_model(recogniser_path, provider, strict, expect=ARCFACE)
+        self.recogniser = None
+        if recogniser_path is not None:
+            self.recogniser = open_model(recogniser_path, provider, strict, expect=ARCFACE)
 
     def close(self) -> None:
         """Free the networks."""
         for model in (self.detector, self.recogniser):
-            if model:
+            if model is not None:
                 model.close()
 
     def __enter__(self) -> FaceAnalyser:

@@ -96,7 +96,7 @@ def end_to_end(case: Case) -> dict:
     with _detector(case) as detector:
         boxes = detector.find_people(picture)
         swapped = detector.find_people(np.ascontiguousarray(picture[..., ::-1]))
-        points, scores = detector.find_points(picture, detector.choose_boxes(picture))
+        points, scores = detector.find_points(picture, boxes if len(boxes) else detector.boxes_for_nobody(picture))
     points134, scores134 = openpose_134(points, scores)
     outputs = {"boxes": boxes, "boxes_when_channels_swapped": swapped, "keypoints133": points, "scores133": scores}
     outputs |= {"keypoints134": points134, "scores134": scores134}
