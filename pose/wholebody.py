@@ -11,7 +11,7 @@ from .poses import BODY, FACE, LEFT_HAND, RIGHT_HAND, VISIBLE
 _SHOULDERS = [5, 6]
 _NECK = 17  # where the neck goes before the body is reordered
 _OPENPOSE_BODY = [0, 17, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]  # OpenPose-18 out of COCO-17 + neck
-_EYES = [14, 15]
+FACE_EYES = [14, 15]  # body joints that controlnet_aux and OpenPose append to the face
 
 
 def openpose_134(keypoints: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +112,7 @@ def person_record(points: np.ndarray, scores: np.ndarray) -> PersonRecord:
         slots[part] = np.arange(part.stop - part.start)
     rows = np.column_stack([np.asarray(points, np.float64), np.asarray(scores, np.float64), slots])
     rows[~(rows[:, 2] >= VISIBLE)] = np.nan
-    body, face = rows[BODY], np.concatenate([rows[FACE], rows[_EYES]])
+    body, face = rows[BODY], np.concatenate([rows[FACE], rows[FACE_EYES]])
 
     def found(part: np.ndarray) -> np.ndarray | None:
         return None if np.isnan(part).all() else part

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 
 import numpy as np
 from choreo.pose.boxes import box_around, overlaps
+from choreo.pose.openpose_json import from_openpose, openpose_frame
+from choreo.pose.poses import BODY
 from choreo.pose.published_sizes import moore_size
-from choreo.pose.wholebody import openpose_134, published_pose
+from choreo.pose.wholebody import openpose_134, person_record, published_pose
 
 from .cases import Case
 from .registry import runner
@@ -70,3 +73,32 @@ def wholebody_format(case: Case) -> dict:
 def track_boxes(case: Case) -> dict:
     boxes = box_around(case.arrays["keypoints"], case.config["expansion"])
     return {"boxes": boxes, "iou": overlaps(boxes, boxes + case.arrays["shift"])}
+
+
+@runner("pose/keypoints_post_controlnet_aux")
+def keypoints_post_controlnet_aux(case: Case) -> dict:
+    info, size = case.arrays["keypoints_info"], _size(case.arrays["image_hw"])
+    points, scores = info[..., :2], info[..., 2]
+    records = [person_record(*person) for person in zip(points, scores, strict=True)]
+    parts = {part: [getattr(record, part) for record in records] for part in ("left_hand", "right_hand", "face")}
+    frame = openpose_frame(points, scores, size, "openpose")
+    decoded = from_openpose([frame])
+    body = np.where(decoded.scores[0, :, BODY, None] > 0, decoded.pixels()[0, :, BODY], -1)
+    return {
+        "body": np.nan_to_num([record.body for record in records], nan=-1),
+        **{part: [_rows(one, 70 if part == "face" else 21) for one in found] for part, found in parts.items()},
+        "part_present": np.transpose([[one is not None for one in found] for found in parts.values()]),
+        "total_score": [record.total_score for record in records],
+        "total_parts": [record.total_parts for record in records],
+        "json_utf8": _utf8(frame),
+        "json_nohands_utf8": _utf8(openpose_frame(points, scores, size, "openpose", hands=False)),
+        "decoded_body_xy": body,
+    }
+
+
+def _rows(part: np.ndarray | None, length: int) -> np.ndarray:
+    return np.full((length, 4), -1.0) if part is None else np.nan_to_num(part, nan=-1)
+
+
+def _utf8(frame: dict) -> np.ndarray:
+    return np.frombuffer(json.dumps(frame, sort_keys=True).encode(), dtype=np.uint8)
