@@ -33,10 +33,10 @@ class Runtime:
 
     @contextmanager
     def on_device(self, *modules: torch.nn.Module) -> Iterator[None]:
-        """Modules are on :attr:`device` inside the block and back on the CPU after it."""
+        """Modules are on :attr:`device` and in :attr:`dtype` inside the block; after it back on the CPU, dtype kept."""
         try:
             for module in modules:
-                module.to(self.device)
+                torch.nn.Module.to(module, self.device, self.dtype)  # diffusers' own `to` warns without cause
             yield
         finally:
             for module in modules:

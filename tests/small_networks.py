@@ -1,0 +1,36 @@
+"""MimicMotion and SVD parts with every weight random, biases and norms too, in float32; made anew at every call."""
+
+from __future__ import annotations
+
+import torch
+from choreo.model_loaders.mimicmotion import MimicMotionNetworks
+from choreo.model_loaders.svd import SVDParts
+from choreo.model_loaders.tiny import TINY_IMAGE_TOWER, TINY_UNET, TINY_VAE
+from choreo.networks.image_tower import build_image_tower
+from choreo.networks.pose_net import PoseNet
+from choreo.networks.svd_unet import build_unet
+from choreo.networks.video_vae import build_video_vae
+
+WINDOW = 4
+
+
+def scrambled(module, seed):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+        for part in module.modules():
+            if isinstance(part, (torch.nn.GroupNorm, torch.nn.LayerNorm)):
+                part.weight += 1
+    return module.eval().requires_grad_(False)
+
+
+def small_unet():
+    return scrambled(build_unet(TINY_UNET), 1)
+
+
+def small_networks():
+    networks = MimicMotionNetworks(small_unet(), scrambled(PoseNet(TINY_UNET["block_out_channels"][0]), 2), WINDOW)
+    tower, vae = scrambled(build_image_tower(TINY_IMAGE_TOWER), 3), scrambled(build_video_vae(TINY_VAE), 4)
+    return networks, SVDParts(vae, tower)
