@@ -130,23 +130,31 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     return False, a < 0, d < 0
 
 
-def to_rgb(
-    frame: av.VideoFrame, stream: av.VideoStream, size: tuple[int, int], background: Colour = WHITE
-) -> np.ndarray:
-    """A decoded frame as uint8 (H, W, 3) RGB of the given display size (H, W), the right way up."""
-    transpose, mirror_x, mirror_y = orientation(frame)
-    width, height = size if transpose else size[::-1]
-    alpha = any(component.is_alpha for component in frame.format.components)
-    picture = frame.reformat(width, height, "rgba" if alpha else "rgb24", **_colours(frame)).to_ndarray()
-    if alpha:
-        picture = blend(picture, background)
-    if transpose:
-        picture = picture.swapaxes(0, 1)
-    if mirror_x:
-        picture = picture[:, ::-1]
-    if mirror_y:
-        picture = picture[::-1]
-    return np.ascontiguousarray(picture)
+class Developer:
+    """Turns decoded frames of one video into uint8 (H, W, 3) RGB of a display size (H, W), the right way up."""
+
+    def __init__(self, size: tuple[int, int], background: Colour = WHITE) -> None:
+        self.size = size
+        self.background = background
+        self._turn: tuple[bool, bool, bool] | None = None
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """uint8 (H, W, 3) RGB of one frame."""
+        if self._turn is None:  # once only: a frame whose side data were touched lives until the garbage collector runs
+            self._turn = orientation(frame)
+        transpose, mirror_x, mirror_y = self._turn
+        width, height = self.size if transpose else self.size[::-1]
+        alpha = any(component.is_alpha for component in frame.format.components)
+        picture = frame.reformat(width, height, "rgba" if alpha else "rgb24", **_colours(frame)).to_ndarray()
+        if alpha:
+            picture = blend(picture, self.background)
+        if transpose:
+            picture = picture.swapaxes(0, 1)
+        if mirror_x:
+            picture = picture[:, ::-1]
+        if mirror_y:
+            picture = picture[::-1]
+        return np.ascontiguousarray(picture)
 
 
 def _square_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:

@@ -80,7 +80,7 @@ def at_constant_rate(
 class Cut:
     """Which part of a clip is taken.
 
-    start, duration:  seconds from the first frame; duration None is up to the end.
+    start, duration:  seconds from the first frame, start rounded to a frame; duration None is up to the end.
     stride:           every stride-th frame.
     fps:              constant rate the clip is brought to before the stride; None is its own rate.
     max_frames:       at most so many frames.
@@ -106,7 +106,7 @@ class Cut:
             raise ValueError(f"start is {self.start:g} s, but {name} is only {float(length):.2f} s long.")
         fps = native_fps if self.fps is None else exact_rate(self.fps)
         stride = effective_stride(fps, self.stride) if self.published_stride else self.stride
-        start = Fraction(self.start).limit_denominator(10**6)
+        start = Fraction(round(Fraction(self.start) * native_fps)) / native_fps
         end = None if self.duration is None else start + Fraction(self.duration).limit_denominator(10**6)
         return Sampling(fps / stride, start, end, 1 / (2 * max(fps, native_fps)), length, self.max_frames)
 

@@ -21,7 +21,6 @@ _COPIED = {  # what players understand in a container, by its suffix
     ".mkv": {"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus", "vorbis"},
     ".webm": {"opus", "vorbis"},
 }
-_RATES = (8000, 12000, 16000, 24000, 48000)  # of Opus; AAC takes these and 22050, 32000, 44100
 
 
 @dataclass(frozen=True)
@@ -39,35 +38,32 @@ class Sound:
                 raise ValueError(f"{self.path} has no sound to take over.")
 
 
-def join(pictures: Path, output: Path, fps: Fraction, sound: Sound | None) -> None:
-    """Write the video packets of `pictures` (at a constant rate) and sound into `output`, the index in front.
+def join(pictures: Path, output: Path, length: Fraction, sound: Sound | None) -> None:
+    """Write the video packets of `pictures`, which last `length` seconds, and sound into `output`, the index in front.
 
     The sound ends with the pictures. Sound that cannot be read leaves a silent video and a warning.
     """
     try:
-        _join(pictures, output, fps, sound)
+        _join(pictures, output, length, sound)
     except (av.error.FFmpegError, ValueError, OSError) as error:
         if sound is None or is_disk_full(error):
             raise
-        warnings.warn(
-            f"{output.name} has no sound: {sound.path} cannot be read ({error}).", RuntimeWarning, stacklevel=2
-        )
-        _join(pictures, output, fps, None)
+        problem = f"The video is silent: the sound of {sound.path} cannot be read ({error})"
+        warnings.warn(problem, RuntimeWarning, stacklevel=2)
+        _join(pictures, output, length, None)
 
 
-def _join(pictures: Path, output: Path, fps: Fraction, sound: Sound | None) -> None:
-    options = {"movflags": "+faststart"} if output.suffix in (".mp4", ".mov") else {}
+def _join(pictures: Path, output: Path, length: Fraction, sound: Sound | None) -> None:
+    options = {"movflags": "+faststart"} if output.suffix.lower() in (".mp4", ".mov") else {}
     with open_container(pictures) as video, av.open(str(output), "w", options=options) as target:
-        source = video.streams.video[0]
-        stream = _like(target, source)
+        stream = _like(target, video.streams.video[0])
         if sound is None:
             target.mux(_pictures(video, stream))
             return
         with open_container(sound.path) as container:
-            length = _length(pictures, fps)
             if sound.duration is not None:
                 length = min(length, Fraction(sound.duration))
-            noise = _sound(container, target, output.suffix, sound, length)
+            noise = _sound(container, target, output.suffix.lower(), sound, length)
             for packet in heapq.merge(_pictures(video, stream), noise, key=lambda p: p.dts * p.time_base):
                 target.mux(packet)
 
@@ -90,20 +86,15 @@ def _pictures(container: av.container.InputContainer, stream: av.VideoStream) ->
         yield packet
 
 
-def _length(pictures: Path, fps: Fraction) -> Fraction:
-    """Seconds of a video, by counting its packets."""
-    with open_container(pictures) as container:
-        return sum(packet.dts is not None for packet in container.demux(container.streams.video[0])) / fps
-
-
 def _sound(container, target, suffix: str, sound: Sound, length: Fraction) -> Iterator[av.Packet]:
     """Packets of the sound from 0 to `length` seconds; the output stream is added at once, before the first packet."""
     source = container.streams.audio[0]
     origin = _origin(container) + Fraction(sound.start).limit_denominator(10**6)
     if source.codec_context.name in _COPIED[suffix]:
         return _copied(container, source, _like(target, source), origin, length)
-    codec, rates = ("libopus", _RATES) if suffix == ".webm" else ("aac", (22050, 32000, 44100, *_RATES))
-    rate = min(rates, key=lambda r: (r < source.codec_context.sample_rate, abs(r - source.codec_context.sample_rate)))
+    codec, rate = ("libopus", 48000) if suffix == ".webm" else ("aac", 48000)
+    if codec == "aac" and source.codec_context.sample_rate % 11025 == 0:
+        rate = 44100
     layout = "mono" if source.codec_context.layout.nb_channels == 1 else "stereo"
     stream = target.add_stream(codec, rate=rate)
     stream.codec_context.layout = layout
@@ -119,14 +110,14 @@ def _origin(container: av.container.InputContainer) -> Fraction:
     return Fraction(container.start_time or 0, av.time_base)
 
 
-def _seek(container: av.container.InputContainer, time: Fraction) -> None:
+def _seek(container: av.container.InputContainer, source: av.AudioStream, time: Fraction) -> None:
     if time > 2:
-        container.seek(int((time - 1) * av.time_base), backward=True)
+        container.seek(int((time - 1) / source.time_base), stream=source, backward=True)
 
 
 def _copied(container, source, stream, origin: Fraction, length: Fraction) -> Iterator[av.Packet]:
     """Packets that touch the time span, one earlier for the decoder to warm up; the edit list hides what is early."""
-    _seek(container, origin)
+    _seek(container, source, origin)
     shift = round(origin / source.time_base)
     for packet in container.demux(source):
         if packet.dts is None or packet.pts is None:
@@ -156,7 +147,7 @@ def _pieces(container, source, stream, origin: Fraction, total: int) -> Iterator
     """Float samples (channels, n), together exactly the `total` after `origin`; gaps are silence."""
     rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-    _seek(container, origin)
+    _seek(container, source, origin)
     position = None  # of the next decoded sample, counted from the origin
     written = 0
     for frame in container.decode(source):

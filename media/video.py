@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from .clips import FrameSource, is_animation, open_animation, open_pictures, pictures_in
-from .decode import Damage, display_size, open_video, packet_times, timed_frames, to_rgb
+from .decode import Damage, Developer, display_size, open_video, packet_times, timed_frames
 from .frame_sampling import Cut, Sampling, exact_rate
 from .pictures import WHITE, Colour
 
@@ -150,26 +150,29 @@ def _open_video_source(path: Path, cut: Cut, background: Colour) -> FrameSource:
 
 def _decode(path: Path, info: VideoInfo, sampling: Sampling, background: Colour) -> Iterator[np.ndarray]:
     damage = Damage()
-    with open_video(path) as (container, stream):
-        timed = _until_end(_from_start(container, stream, sampling, damage), path, info, sampling)
-        for frame in sampling(timed):
-            yield to_rgb(frame, stream, (info.height, info.width), background)
+    timed = _until_end(_from_start(path, sampling.start, damage), path, info, sampling)
+    yield from map(Developer((info.height, info.width), background), sampling(timed))
     damage.warn(path)
 
 
-def _from_start(container, stream, sampling: Sampling, damage: Damage) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """Timed frames from the last one that is due at the start or earlier; seeks when that saves time."""
-    if sampling.start > _SEEK_FROM:
-        beginning = stream.start_time or 0
-        container.seek(beginning + int(sampling.start / stream.time_base), stream=stream, backward=True)
-        timed = timed_frames(container, stream, damage)
+def _from_start(path: Path, start: Fraction, damage: Damage) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    """Timed frames from one that is due at the start or earlier; seeks when that saves time."""
+    if start > _SEEK_FROM:
+        timed = _timed(path, start, damage)
         first = next(timed, None)
-        if first is not None and first[0] <= sampling.start:
+        if first is not None and first[0] <= start:
             yield first
             yield from timed
             return
-        container.seek(beginning, stream=stream, backward=True)  # no usable index: decode from the beginning
-    yield from timed_frames(container, stream, damage)
+        damage.parts = 0  # no usable index: decode from the beginning
+    yield from _timed(path, Fraction(0), damage)
+
+
+def _timed(path: Path, seek_to: Fraction, damage: Damage) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    with open_video(path) as (container, stream):
+        if seek_to:
+            container.seek((stream.start_time or 0) + int(seek_to / stream.time_base), stream=stream, backward=True)
+        yield from timed_frames(container, stream, damage)
 
 
 def _until_end(timed: Iterator, path: Path, info: VideoInfo, sampling: Sampling) -> Iterator:

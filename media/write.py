@@ -24,8 +24,19 @@ _CODECS = {  # by suffix, the first that this build of FFmpeg has
 }
 _BT709 = 1  # FFmpeg's number of the matrix, the primaries and the transfer curve
 _LIMITED_RANGE = 1
-# Fragments of a second can be read when the file was never finished.
-_CRASH_SAFE = {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "frag_duration": "1000000"}
+_CRASH_SAFE = {  # fragments of a second (in microseconds), written at once, can be read before the file is finished
+    "movflags": "+frag_keyframe+empty_moov+default_base_moof",
+    "frag_duration": "1000000",
+    "flush_packets": "1",
+}
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise what writing a video there would raise at its start: a name without a codec, a folder, no permission."""
+    writer = VideoWriter(path, (2, 2), 1)
+    if writer.path.is_dir():
+        raise ValueError(f"{path} is a folder, but a video is to be written there.")
+    free_name(writer.path.with_name(f"{writer.path.stem}.partial{writer.path.suffix}")).unlink()
 
 
 class VideoWriter:
@@ -44,9 +55,9 @@ class VideoWriter:
     keep_partial:   what an exception inside the block, Ctrl-C included, leaves: nothing (False), or a playable
                     `name.partial.mp4` with the frames so far (True), see :attr:`partial_path`.
 
-    Frames are encoded into `name.partial.mp4`, which stays readable up to its last second if the process is killed;
-    it becomes the file asked for, with sound and the index in front, when the block ends. When the disk is full the
-    partial file is always kept and the error says how to go on.
+    Frames are encoded into `name.partial.mp4` first, which stays readable up to its last seconds if the process is
+    killed; it becomes the file asked for, with sound and the index in front, when the block ends. When the disk is full
+    the partial file is always kept and the error says where it is.
     """
 
     def __init__(
@@ -80,9 +91,8 @@ class VideoWriter:
             self._sound.check()
         if self.path.is_dir():
             raise ValueError(f"{self.path} is a folder, but a video is to be written there.")
-        self.partial_path = free_name(self.path.with_name(f"{self.path.stem}.partial{self.path.suffix.lower()}"))
-        options = _CRASH_SAFE if self.path.suffix.lower() in (".mp4", ".mov") else {}
-        self._container = av.open(str(self.partial_path), "w", options=options)
+        self.partial_path = free_name(self.path.with_name(f"{self.path.stem}.partial.mp4"))
+        self._container = av.open(str(self.partial_path), "w", options=_CRASH_SAFE)
         self._stream = self._add_stream()
         return self
 
@@ -159,7 +169,7 @@ class VideoWriter:
             container.close()
             if self.num_frames:
                 with complete_file(target) as temporary:
-                    join(self.partial_path, temporary, self.fps, self._sound)
+                    join(self.partial_path, temporary, self.num_frames / self.fps, self._sound)
         except (OSError, av.error.FFmpegError) as error:
             self._explain(error)
         if target != self.partial_path:
