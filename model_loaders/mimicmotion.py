@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,7 +72,7 @@ def load_mimicmotion(
         pose_path = unet_path
     elif content.kind in ("mimicmotion", "svd_unet_prefixed", "svd_unet"):
         unet_weights = weights if content.kind == "svd_unet" else without_prefix(weights, "unet.")
-        pose_path = Path(pose_net_path) if pose_net_path else _find_pose_net(path, unet_path)
+        pose_path = Path(pose_net_path) if pose_net_path else find_pose_net(unet_path, path if path.is_dir() else None)
         pose_weights = _read_pose_net(pose_path)
     else:
         raise not_what_was_expected(unet_path, content, "MimicMotion weights")
@@ -108,12 +108,13 @@ def _unet_in_folder(folder: Path) -> Path:
     return found
 
 
-def _find_pose_net(path: Path, unet_path: Path) -> Path:
-    beside = path if path.is_dir() else unet_path.parent
-    candidates: Iterable[Path | None] = (
-        *(beside / name for name in POSE_NET_NAMES),
-        find_file(POSE_NET_NAMES[0]),
-    )
+def find_pose_net(unet_path: str | Path, folder: Path | None = None) -> Path:
+    """The PoseNet that belongs to a UNet: in a folder (None: beside the UNet), else in the models folders.
+
+    Raises FileNotFoundError that says where it was looked for and where to get it.
+    """
+    beside = folder or Path(unet_path).parent
+    candidates = (*(beside / name for name in POSE_NET_NAMES), find_file(POSE_NET_NAMES[0]))
     found = next((candidate for candidate in candidates if candidate and candidate.is_file()), None)
     if found is None:
         raise FileNotFoundError(

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+BLOCK = 1_000_003  # numbers drawn per tensor; larger ones repeat them (a prime, so that no two rows are alike)
+
 
 def random_weights(
     build: Callable[[], nn.Module], seed: int, dtype: torch.dtype = torch.float16, gain: float = 1.0
@@ -30,5 +32,7 @@ def random_weights(
             weights[name] = torch.zeros(tensor.shape, dtype=dtype)
         else:
             scale = gain * tensor[0].numel() ** -0.5 if tensor.ndim > 1 else 0.5
-            weights[name] = torch.randn(tensor.shape, generator=generator).mul_(scale).to(dtype)
+            block = torch.randn(min(tensor.numel(), BLOCK), generator=generator).mul_(scale).to(dtype)
+            repeats = -(-tensor.numel() // BLOCK)
+            weights[name] = block.repeat(repeats)[: tensor.numel()].reshape(tensor.shape).contiguous()
     return weights

@@ -1,0 +1,127 @@
+"""`choreo inspect`: what a weights file is, what is missing from it and what is surplus."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..networks.image_tower import CLIP_VIT_H_14, build_image_tower
+from ..networks.pose_net import PoseNet
+from ..networks.svd_unet import SVD_XT, build_unet
+from ..networks.video_vae import SVD_VAE, build_video_vae
+from .assemble import differences, skeleton, without_prefix
+from .mimicmotion import find_pose_net, window_by_name
+from .recognise import recognise
+from .svd import CLIP_PREFIX, VAE_PREFIX, clip_names_of
+from .svd_keys import clip_to_transformers, unet_to_diffusers, vae_to_diffusers
+from .weights import SUFFIXES, read_config, read_weights
+
+Weights = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one file holds.
+
+    kind, title: as :class:`recognise.Content` has them.
+    dtypes:      tensors per dtype, e.g. {"float16": 1447}.
+    problems:    per network of the file what does not fit, in words; empty when all fits or when no network of ours
+                 is meant to hold it.
+    notes:       further facts worth knowing.
+    """
+
+    path: Path
+    kind: str
+    title: str
+    num_tensors: int
+    num_parameters: int
+    num_bytes: int
+    dtypes: Mapping[str, int]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def inspect(path: str | Path) -> list[Inspection]:
+    """Inspect a weights file, or every one in a folder and the folders below; raises what :func:`read_weights` does."""
+    path = Path(path)
+    if not path.is_dir():
+        return [_inspect_file(path)]
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise FileNotFoundError(f"{path} holds no weights, files ending in {', '.join(SUFFIXES)} were looked for.")
+    return [_inspect_file(file) for file in files]
+
+
+def _inspect_file(path: Path) -> Inspection:
+    weights, config = read_weights(path), read_config(path)
+    content = recognise(weights)
+    return Inspection(
+        path=path,
+        kind=content.kind,
+        title=content.title,
+        num_tensors=len(weights),
+        num_parameters=sum(tensor.numel() for tensor in weights.values()),
+        num_bytes=path.stat().st_size,
+        dtypes=Counter(str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()),
+        problems=tuple(_problems(content.kind, weights, config)),
+        notes=tuple(_notes(content.kind, path, config)),
+    )
+
+
+def _problems(kind: str, weights: Weights, config: Mapping[str, Any]) -> Iterator[str]:
+    for what, build, part in _networks(kind, weights, config):
+        module = skeleton(build)
+        named = clip_names_of(module, part) if what == "image tower" else part
+        yield from (f"{what}: {problem}" for problem in differences(named, module.state_dict()))
+
+
+def _networks(
+    kind: str, weights: Weights, config: Mapping[str, Any]
+) -> Iterator[tuple[str, Callable[[], nn.Module], Weights]]:
+    """The networks a file should fill: name, builder, its part of the weights under our names."""
+    own = config if "block_out_channels" in config or "hidden_size" in config else None
+    unet = config.get("unet") or own or SVD_XT
+    if kind in ("mimicmotion", "svd_unet_prefixed", "svd_unet"):
+        yield "UNet", partial(build_unet, unet), weights if kind == "svd_unet" else without_prefix(weights, "unet.")
+    if kind == "svd_unet_ldm":
+        bare = {name.removeprefix("model.diffusion_model."): tensor for name, tensor in weights.items()}
+        yield "UNet", partial(build_unet, unet), unet_to_diffusers(bare, unet["layers_per_block"])
+    if kind in ("mimicmotion", "pose_net"):
+        part = weights if kind == "pose_net" else without_prefix(weights, "pose_net.")
+        yield "PoseNet", partial(PoseNet, len(part["final_proj.weight"])), part
+    if kind == "svd":
+        vae, clip = config.get("vae", SVD_VAE), config.get("image_encoder", CLIP_VIT_H_14)
+        yield "VAE", partial(build_video_vae, vae), vae_to_diffusers(without_prefix(weights, VAE_PREFIX))
+        tower = clip_to_transformers(without_prefix(weights, CLIP_PREFIX))
+        yield "image tower", partial(build_image_tower, clip), tower
+    if kind == "svd_vae":
+        yield "VAE", partial(build_video_vae, own or SVD_VAE), weights
+    if kind == "clip_vision" and (own or _is_vit_h(weights)):
+        yield "image tower", partial(build_image_tower, own or CLIP_VIT_H_14), weights
+
+
+def _is_vit_h(weights: Weights) -> bool:
+    return any(
+        name.endswith("embeddings.class_embedding") and len(tensor) == CLIP_VIT_H_14["hidden_size"]
+        for name, tensor in weights.items()
+    )
+
+
+def _notes(kind: str, path: Path, config: Mapping[str, Any]) -> Iterator[str]:
+    if kind in ("mimicmotion", "svd_unet_prefixed", "svd_unet"):
+        source = "its configuration" if config.get("window") else "its name"
+        yield f"default window {config.get('window') or window_by_name(path)} frames, by {source}"
+    if kind in ("svd_unet_prefixed", "svd_unet"):
+        try:
+            yield f"PoseNet: {find_pose_net(path)}"
+        except FileNotFoundError as error:
+            yield str(error)
+    if kind == "svd" and config.get("vae") is None:
+        yield "used for its VAE and image tower; its UNet is not read"

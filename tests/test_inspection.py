@@ -1,0 +1,72 @@
+"""`choreo inspect` names files, what is missing and what is surplus."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from choreo.model_loaders import inspection
+from choreo.model_loaders.inspection import inspect
+from choreo.model_loaders.tiny import UNET_FILE, write_tiny
+from choreo.model_loaders.weights import read_metadata, read_weights
+from safetensors.torch import save_file
+
+from . import manifests
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny(folder)
+    return folder
+
+
+def test_a_whole_folder(tiny):
+    found = inspect(tiny)
+    assert [report.kind for report in found] == ["mimicmotion", "clip_vision", "svd_vae"]
+    assert all(report.problems == () for report in found)
+    assert all(set(report.dtypes) == {"float16"} for report in found)
+    assert found[0].num_parameters == sum(tensor.numel() for tensor in read_weights(tiny / UNET_FILE).values())
+    assert "default window 16 frames, by its configuration" in found[0].notes
+
+
+def test_missing_and_surplus(tiny, tmp_path):
+    weights, metadata = read_weights(tiny / UNET_FILE), read_metadata(tiny / UNET_FILE)
+    del weights["unet.conv_out.bias"], weights["pose_net.conv_layers.0.bias"]
+    weights["unet.extra"] = torch.zeros(1)
+    save_file(weights, tmp_path / "m.safetensors", metadata)
+    (report,) = inspect(tmp_path / "m.safetensors")
+    assert report.problems == (
+        "UNet: 1 missing (conv_out.bias)",
+        "UNet: 1 not expected (extra)",
+        "PoseNet: 1 missing (conv_layers.0.bias)",
+    )
+
+
+def test_a_unet_alone_tells_about_its_pose_net(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    content = read_weights(tiny / UNET_FILE)
+    unet = {name[5:]: tensor for name, tensor in content.items() if name.startswith("unet.")}
+    save_file(unet, tmp_path / "u.safetensors", read_metadata(tiny / UNET_FILE))
+    assert "without its PoseNet" in inspect(tmp_path / "u.safetensors")[0].notes[1]
+    save_file({name[9:]: t for name, t in content.items() if name.startswith("pose_net.")}, tmp_path / "pose_net.sft")
+    (tmp_path / "pose_net.sft").rename(tmp_path / "pose_net.safetensors")
+    assert inspect(tmp_path / "u.safetensors")[0].notes[1] == f"PoseNet: {tmp_path / 'pose_net.safetensors'}"
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
+        inspect(tmp_path)
+
+
+OURS = [name for name in manifests.names() if name.startswith("mimicmotion_") and "map" not in name]
+
+
+@pytest.mark.parametrize("name", [*OURS, "stableanimator_unet", "magicpose_model_state_110000", "mimo_image_encoder"])
+def test_published_files_have_no_problems(tmp_path, monkeypatch, name):
+    path = tmp_path / "file.safetensors"
+    save_file({"stand-in": torch.zeros(1)}, path)
+    monkeypatch.setattr(inspection, "read_weights", lambda _: manifests.weights(name))
+    (report,) = inspect(path)
+    assert report.problems == ()
+    assert report.num_tensors == len(manifests.weights(name))
