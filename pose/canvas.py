@@ -80,12 +80,12 @@ def _whole_periods(low: int, high: int, source: int, target: int) -> tuple[slice
     """The smallest (source, target) ranges around low..high whose resizing equals that of the whole axis.
 
     With source : target = p : q in lowest terms the sampling positions repeat every p source and q target pixels.
-    OpenCV computes them in single precision, which is free of rounding only if q is a power of two; otherwise,
-    and when enlarging (a range would need its neighbours), the answer is the whole axis.
+    OpenCV computes them in single precision, which is free of rounding only if q is a power of two; otherwise
+    the answer is the whole axis. low..high has a black margin, so that enlarging needs nothing beyond the range.
     """
     divisor = math.gcd(source, target)
     p, q = source // divisor, target // divisor
-    if q & (q - 1) or p < q:
+    if q & (q - 1):
         return slice(0, source), slice(0, target)
     first, last = low // p, -(-high // p)
     return slice(first * p, last * p), slice(first * q, last * q)

@@ -10,9 +10,9 @@ import numpy as np
 from .canvas import Canvas
 from .poses import BODY, FACE, LEFT_HAND, NUM_POINTS, RIGHT_HAND, Poses
 from .styles import FACE_DOT, HAND_DOT, HAND_EDGE_COLOURS, HAND_EDGES, Style, find_style
+from .wholebody import FACE_EYES
 
 _FARTHEST = 1e6  # pixels; anything beyond is a runaway value that OpenCV's integers need not hold
-_EYES = [14, 15]
 _JOINT_RADIUS, _FACE_RADIUS, _HAND_LINE_WIDTH = 4, 3, 2
 _LEFT_EAR = 17  # the last row of a person in the published body tables
 
@@ -99,7 +99,7 @@ class Renderer:
         if self.face:
             index = np.arange(NUM_POINTS)[FACE]
             if self.style.eyes_in_face:
-                index = np.append(index, _EYES)
+                index = np.append(index, FACE_EYES)
             self._draw_faces(self._part(points[:, index], scores[:, index], shown[:, index], units))
 
     def _part(self, xy: np.ndarray, scores: np.ndarray, visible: np.ndarray, units: str) -> _Part:

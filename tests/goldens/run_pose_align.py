@@ -31,7 +31,7 @@ def aligned(case: Case, method: str) -> tuple[dict, Poses, Poses]:
     result = align(driving_poses(case.arrays, "f{t}_", case.arrays["frame_hw"]), reference, method)
     outputs = {"a": result.a, "b": result.b}
     for t in range(len(result.poses)):
-        outputs |= tables_from_frame(result.poses.frame(t)[0], f"f{t}_")
+        outputs |= tables_from_frame(result.poses.frame(t), f"f{t}_")
     return outputs, reference, result.poses
 
 
@@ -66,5 +66,5 @@ def pose_align(case: Case) -> dict:
         outputs[f"{scene}.a_xy"], outputs[f"{scene}.b_xy"] = result.a, result.b
         outputs[f"{scene}.frame_indices"] = list(published_indices(int(length), fps, int(stride)))
         for t in range(len(result.poses)):
-            outputs |= tables_from_frame(result.poses.frame(t)[0], f"{scene}.det{t}.")
+            outputs |= tables_from_frame(result.poses.frame(t), f"{scene}.det{t}.")
     return outputs

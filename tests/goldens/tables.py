@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 from choreo.pose.poses import BODY, FACE, LEFT_HAND, NUM_POINTS, RIGHT_HAND, VISIBLE
+from choreo.pose.wholebody import published_pose
 
 Frame = tuple[np.ndarray, np.ndarray]
 
@@ -33,10 +35,6 @@ def frame_from_tables(tables: Mapping[str, np.ndarray], prefix: str, body_score:
     return points, scores
 
 
-def tables_from_frame(points: np.ndarray, prefix: str) -> dict[str, np.ndarray]:
-    """The coordinate tables of points (n, 134, 2)."""
-    return {
-        f"{prefix}candidate": points[:, BODY].reshape(-1, 2),
-        f"{prefix}hands": np.concatenate([points[:, LEFT_HAND], points[:, RIGHT_HAND]]),
-        f"{prefix}faces": points[:, FACE],
-    }
+def tables_from_frame(frame: Frame, prefix: str) -> dict[str, np.ndarray]:
+    """The tables of a frame under their recorded names."""
+    return {f"{prefix}{name}": table for name, table in asdict(published_pose(*frame)).items()}
