@@ -203,7 +203,7 @@ def _canvases(
         first = sizes[0] if sizes else (height, width)
         if abs(height * first[1] - width * first[0]) > max(first):  # a pixel of rounding is allowed
             raise ValueError(
-                f"{name} has a canvas of {width} x {height} pixels, but the first frame one of {first[1]} x {first[0]}: "
+                f"{name} has a canvas of {width} x {height} pixels, the first frame one of {first[1]} x {first[0]}: "
                 "all frames of a clip need one shape."
             )
         sizes.append((height, width))

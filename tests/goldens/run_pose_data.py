@@ -10,6 +10,7 @@ from choreo.pose.boxes import box_around, overlaps
 from choreo.pose.openpose_json import from_openpose, openpose_frame
 from choreo.pose.poses import BODY
 from choreo.pose.published_sizes import moore_size
+from choreo.pose.smooth import MmposeOneEuro
 from choreo.pose.wholebody import openpose_134, person_record, published_pose
 
 from .cases import Case
@@ -102,3 +103,9 @@ def _rows(part: np.ndarray | None, length: int) -> np.ndarray:
 
 def _utf8(frame: dict) -> np.ndarray:
     return np.frombuffer(json.dumps(frame, sort_keys=True).encode(), dtype=np.uint8)
+
+
+@runner("pose/one_euro")
+def one_euro(case: Case) -> dict:
+    smoothing = MmposeOneEuro(case.config["min_cutoff"], case.config["beta"], case.config["fps"])
+    return {"filtered": np.stack([smoothing(points) for points in case.arrays["points"]])}
