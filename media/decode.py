@@ -101,10 +101,10 @@ def timed_frames(
             yield time, frame
 
 
-def packet_times(container: av.container.InputContainer, stream: av.VideoStream, count: int) -> list[int]:
-    """Presentation times (in the stream's time base) of the first `count` packets, without decoding."""
-    stamps = (p.pts if p.pts is not None else p.dts for p in _packets(container, stream, Damage()))
-    return list(islice((stamp for stamp in stamps if stamp is not None), count))
+def packet_times(container: av.container.InputContainer, stream: av.VideoStream, count: int | None) -> list[int | None]:
+    """Presentation times (in the stream's time base) of the first `count` packets or all, without decoding."""
+    packets = (p for p in _packets(container, stream, Damage()) if p.size)
+    return [p.pts if p.pts is not None else p.dts for p in islice(packets, count)]
 
 
 def _packets(container: av.container.InputContainer, stream: av.VideoStream, damage: Damage) -> Iterator[av.Packet]:

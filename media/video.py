@@ -51,11 +51,12 @@ def probe(path: str | Path) -> VideoInfo:
             raise ValueError(f"{path} holds no frames that can be decoded; is it cut off or damaged?")
         height, width = display_size(first[1], stream)
     with open_video(path) as (container, stream):
-        stamps = packet_times(container, stream, _PROBED_PACKETS)
-        fps, constant = _rate(stream, stamps)
-        duration = _duration(container, stream) or len(stamps) / fps
+        promised = _duration(container, stream)
+        stamps = packet_times(container, stream, _PROBED_PACKETS if promised else None)
+        fps, constant = _rate(stream, [stamp for stamp in stamps if stamp is not None])
+        duration = promised or len(stamps) / fps
         num_frames = max(1, round(duration * fps))
-        if constant and abs(stream.frames - num_frames) <= 1:
+        if constant and stream.frames and abs(stream.frames - num_frames) <= 1:
             num_frames = stream.frames
         return VideoInfo(width, height, fps, num_frames, float(duration), bool(container.streams.audio))
 

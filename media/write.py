@@ -24,19 +24,23 @@ _CODECS = {  # by suffix, the first that this build of FFmpeg has
 }
 _BT709 = 1  # FFmpeg's number of the matrix, the primaries and the transfer curve
 _LIMITED_RANGE = 1
-_CRASH_SAFE = {  # fragments of a second (in microseconds), written at once, can be read before the file is finished
+_CRASH_SAFE = {  # short fragments (in microseconds), written at once, can be read before the file is finished
     "movflags": "+frag_keyframe+empty_moov+default_base_moof",
-    "frag_duration": "1000000",
+    "frag_duration": "250000",
     "flush_packets": "1",
 }
 
 
 def check_writable(path: str | Path) -> None:
     """Raise what writing a video there would raise at its start: a name without a codec, a folder, no permission."""
-    writer = VideoWriter(path, (2, 2), 1)
-    if writer.path.is_dir():
+    _claim(VideoWriter(path, (2, 2), 1).path).unlink()
+
+
+def _claim(path: Path) -> Path:
+    """An empty file beside `path` for the frames of a job that runs."""
+    if path.is_dir():
         raise ValueError(f"{path} is a folder, but a video is to be written there.")
-    free_name(writer.path.with_name(f"{writer.path.stem}.partial{writer.path.suffix}")).unlink()
+    return free_name(path.with_name(f"{path.stem}.partial.mp4"))
 
 
 class VideoWriter:
@@ -89,9 +93,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         if self._sound is not None:
             self._sound.check()
-        if self.path.is_dir():
-            raise ValueError(f"{self.path} is a folder, but a video is to be written there.")
-        self.partial_path = free_name(self.path.with_name(f"{self.path.stem}.partial.mp4"))
+        self.partial_path = _claim(self.path)
         self._container = av.open(str(self.partial_path), "w", options=_CRASH_SAFE)
         self._stream = self._add_stream()
         return self
@@ -105,10 +107,9 @@ class VideoWriter:
         if self._container is None:
             raise ValueError("Frames can be written inside the `with` block of a VideoWriter only.")
         height, width = self.size
-        even = (
-            np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else frame
-        )
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24").reformat(
+        if height % 2 or width % 2:
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
             format="yuv420p", dst_colorspace="ITU709", src_color_range="JPEG", dst_color_range="MPEG"
         )
         picture.pts, picture.time_base = self.num_frames, 1 / self.fps
@@ -188,6 +189,6 @@ class VideoWriter:
         self._abandon()
         raise OSError(
             errno.ENOSPC,
-            f"The disk is full: {self.path} was not finished, but about {self.num_frames} frames are kept in "
-            f"{self.partial_path}; free some space or write to another disk",
+            f"The disk is full: {self.path} was not finished; the frames that fitted are kept in {self.partial_path}, "
+            "free some space or write to another disk",
         ) from error

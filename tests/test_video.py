@@ -68,6 +68,12 @@ def test_rounded_timestamps_do_not_repeat_or_drop(tmp_path):
     assert marks(read_frames(path)) == [n % 12 for n in range(60)]
 
 
+def test_stream_without_header_or_timestamps(tmp_path):
+    path = make_video(tmp_path / "a.h264", fps=25, num_frames=300, options=FAST)
+    assert probe(path).num_frames == 300
+    assert marks(read_frames(path, stride=2)) == [n % 12 for n in range(0, 300, 2)]
+
+
 def test_other_rates_drop_and_repeat_evenly(tmp_path):
     path = make_video(tmp_path / "a.mp4", fps=30, num_frames=12)
     assert marks(read_frames(path, fps=60)) == [n // 2 for n in range(24)]

@@ -196,7 +196,9 @@ def test_full_disk_keeps_the_frames_and_says_where(tmp_path):
     noise = np.random.default_rng(0)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(OSError, match=r"disk is full: .*a.mp4 .* frames are kept in .*a.partial.mp4") as caught:
+        with pytest.raises(
+            OSError, match=r"disk is full: .*a.mp4 .* that fitted are kept in .*a.partial.mp4"
+        ) as caught:
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
             with VideoWriter(tmp_path / "a.mp4", (48, 64), 30, quality=0) as writer:
                 for _ in range(300):
