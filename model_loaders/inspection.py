@@ -14,10 +14,10 @@ from torch import nn
 
 from ..networks.image_tower import CLIP_VIT_H_14, build_image_tower
 from ..networks.pose_net import PoseNet
-from ..networks.svd_unet import SVD_XT, build_unet
+from ..networks.svd_unet import build_unet
 from ..networks.video_vae import SVD_VAE, build_video_vae
 from .assemble import differences, skeleton, without_prefix
-from .mimicmotion import find_pose_net, window_by_name
+from .mimicmotion import config_of_unet, find_pose_net, window_by_name
 from .recognise import recognise
 from .svd import CLIP_PREFIX, VAE_PREFIX, clip_names_of
 from .svd_keys import clip_to_transformers, unet_to_diffusers, vae_to_diffusers
@@ -86,8 +86,7 @@ def _networks(
     kind: str, weights: Weights, config: Mapping[str, Any]
 ) -> Iterator[tuple[str, Callable[[], nn.Module], Weights]]:
     """The networks a file should fill: name, builder, its part of the weights under our names."""
-    own = config if "block_out_channels" in config or "hidden_size" in config else None
-    unet = config.get("unet") or own or SVD_XT
+    unet = config_of_unet(config)
     if kind in ("mimicmotion", "svd_unet_prefixed", "svd_unet"):
         yield "UNet", partial(build_unet, unet), weights if kind == "svd_unet" else without_prefix(weights, "unet.")
     if kind == "svd_unet_ldm":
@@ -102,9 +101,9 @@ def _networks(
         tower = clip_to_transformers(without_prefix(weights, CLIP_PREFIX))
         yield "image tower", partial(build_image_tower, clip), tower
     if kind == "svd_vae":
-        yield "VAE", partial(build_video_vae, own or SVD_VAE), weights
-    if kind == "clip_vision" and (own or _is_vit_h(weights)):
-        yield "image tower", partial(build_image_tower, own or CLIP_VIT_H_14), weights
+        yield "VAE", partial(build_video_vae, config or SVD_VAE), weights
+    if kind == "clip_vision" and ("hidden_size" in config or _is_vit_h(weights)):
+        yield "image tower", partial(build_image_tower, config or CLIP_VIT_H_14), weights
 
 
 def _is_vit_h(weights: Weights) -> bool:

@@ -76,12 +76,18 @@ def load_mimicmotion(
         pose_weights = _read_pose_net(pose_path)
     else:
         raise not_what_was_expected(unet_path, content, "MimicMotion weights")
-    unet_config = config.get("unet") or (config if "block_out_channels" in config else SVD_XT)
+    unet_config = config_of_unet(config)
     return MimicMotionNetworks(
         unet=assemble(partial(build_unet, unet_config), unet_weights, "MimicMotion's UNet", unet_path),
         pose_net=_pose_net(pose_weights, unet_config, pose_path),
         window=window or config.get("window") or window_by_name(path),
     )
+
+
+def config_of_unet(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The UNet's part of what lies with its weights; SVD-XT's when that says nothing or is about something else."""
+    is_own = "projection_class_embeddings_input_dim" in config
+    return config.get("unet") or (config if is_own else SVD_XT)
 
 
 def window_by_name(path: str | Path) -> int:

@@ -81,29 +81,25 @@ def _back(names: Names) -> Names:
 
 def unet_name_to_ldm(name: str, layers_per_block: int = 2) -> str:
     """diffusers' name of a UNet weight -> LDM's, without `model.diffusion_model.`."""
-    place, inside = _split_unet_name(name)
-    per_level = layers_per_block + 1
-    if not (found := re.fullmatch(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)", place)):
-        place = _rename(place, UNET_OUTSIDE)
-    else:
-        side, level, part, index = found[1], int(found[2]), found[3], int(found[4])
-        if part == "downsamplers":
-            place, inside = f"input_blocks.{per_level * (level + 1)}.0", inside.replace("conv", "op", 1)
-        elif part == "upsamplers":
-            place = f"output_blocks.{per_level * level + per_level - 1}.{1 if level == 0 else 2}"
-        else:
-            block = f"input_blocks.{per_level * level + index + 1}" if side == "down" else ""
-            place = f"{block or f'output_blocks.{per_level * level + index}'}.{int(part == 'attentions')}"
-    return f"{place}.{_unet_inside_to_ldm(inside)}"
-
-
-def _split_unet_name(name: str) -> tuple[str, str]:
-    """A name as the part's place in the network and the rest."""
-    number = r"(?:down|up)_blocks\.\d+\.\w+\.\d+|mid_block\.\w+\.\d+|\w+_embedding\.linear_\d|conv_\w+"
-    found = re.match(rf"({number})\.(.+)", name)
+    found = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)\.(.+)", name)
     if not found:
-        raise ValueError(f"{name} is not the name of an SVD UNet's weight.")
-    return found[1], found[2]
+        return _unet_outside_to_ldm(name)
+    side, level, part, index, inside = found[1], int(found[2]), found[3], int(found[4]), found[5]
+    first = (layers_per_block + 1) * level + (side == "down")  # input block 0 is conv_in
+    last = first + layers_per_block
+    if part == "downsamplers":
+        return f"input_blocks.{last}.0.op.{inside.removeprefix('conv.')}"
+    if part == "upsamplers":
+        return f"output_blocks.{last}.{1 if level == 0 else 2}.{inside}"
+    blocks = "input_blocks" if side == "down" else "output_blocks"
+    return f"{blocks}.{first + index}.{int(part == 'attentions')}.{_unet_inside_to_ldm(inside)}"
+
+
+def _unet_outside_to_ldm(name: str) -> str:
+    for outside, ldm in UNET_OUTSIDE.items():
+        if name.startswith(f"{outside}."):
+            return f"{ldm}.{_unet_inside_to_ldm(name.removeprefix(f'{outside}.'))}"
+    raise ValueError(f"{name} is not the name of an SVD UNet's weight in diffusers' naming.")
 
 
 def _unet_inside_to_ldm(inside: str) -> str:
@@ -116,30 +112,30 @@ def _unet_inside_to_ldm(inside: str) -> str:
 
 def unet_name_to_diffusers(name: str, layers_per_block: int = 2) -> str:
     """LDM's name of a UNet weight, without `model.diffusion_model.` -> diffusers'."""
-    per_level = layers_per_block + 1
-    outside = _rename(name, _back(UNET_OUTSIDE))
-    if outside != name:
-        is_resnet = outside.startswith("mid_block.resnets.")
-        parts = outside.split(".", 3)
-        if outside.startswith("mid_block."):
-            return ".".join(parts[:3]) + "." + _unet_inside_to_diffusers(parts[3], is_resnet)
-        return outside
     found = re.fullmatch(r"(in|out)put_blocks\.(\d+)\.(\d)\.(.+)", name)
-    if not found:
-        raise ValueError(f"{name} is not the name of an SVD UNet's weight in LDM naming.")
-    is_input, inside = found[1] == "in", found[4]
-    level, index = divmod(int(found[2]) - is_input, per_level)
+    if not found or name.startswith("input_blocks.0."):
+        return _unet_outside_to_diffusers(name)
+    is_input, place, inside = found[1] == "in", found[3], found[4]
+    level, index = divmod(int(found[2]) - is_input, layers_per_block + 1)
     block = f"{'down' if is_input else 'up'}_blocks.{level}"
-    if is_input and inside.startswith("op."):
+    if inside.startswith("op."):
         return f"{block}.downsamplers.0.conv.{inside.removeprefix('op.')}"
     if inside.startswith("conv."):
         return f"{block}.upsamplers.0.{inside}"
-    part = "resnets" if found[3] == "0" else "attentions"
-    return f"{block}.{part}.{index}.{_unet_inside_to_diffusers(inside, part == 'resnets')}"
+    part = "resnets" if place == "0" else "attentions"
+    return f"{block}.{part}.{index}.{_unet_inside_to_diffusers(inside, part)}"
 
 
-def _unet_inside_to_diffusers(inside: str, is_resnet: bool) -> str:
-    if not is_resnet:
+def _unet_outside_to_diffusers(name: str) -> str:
+    for outside, ldm in UNET_OUTSIDE.items():
+        if name.startswith(f"{ldm}."):
+            part = "resnets" if ".resnets." in outside else "attentions"
+            return f"{outside}.{_unet_inside_to_diffusers(name.removeprefix(f'{ldm}.'), part)}"
+    raise ValueError(f"{name} is not the name of an SVD UNet's weight in LDM naming.")
+
+
+def _unet_inside_to_diffusers(inside: str, part: str) -> str:
+    if part == "attentions":
         return _rename(inside, _back(ATTENTION))
     if inside.startswith("time_stack."):
         return "temporal_res_block." + _rename(inside.removeprefix("time_stack."), _back(RESNET))

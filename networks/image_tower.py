@@ -27,13 +27,14 @@ CLIP_VIT_H_14 = {
 def build_image_tower(config: Mapping[str, Any] = CLIP_VIT_H_14) -> CLIPVisionModelWithProjection:
     """CLIPVisionModelWithProjection of a configuration, with fresh weights.
 
+    config: as transformers saves it in `config.json`; entries that CLIP_VIT_H_14 does not have are ignored.
     Under `torch.device("meta")` only its parameters are without memory: the table of positions, which no file
     holds, is always made.
     """
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    known = {key: value for key, value in config.items() if not key.startswith("_")}
-    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(**known))
+    architecture = {key: config[key] for key in CLIP_VIT_H_14 if key in config}
+    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(**architecture))
     for module in tower.modules():
         positions = module._buffers.get("position_ids")
         if positions is not None and positions.is_meta:

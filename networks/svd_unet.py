@@ -31,11 +31,11 @@ SVD_XT = {
 def build_unet(config: Mapping[str, Any] = SVD_XT) -> UNetSpatioTemporalConditionModel:
     """The UNet of a configuration, with fresh weights; works under `torch.device("meta")` too.
 
-    config: the keywords of diffusers' UNetSpatioTemporalConditionModel; entries that begin with `_` are ignored.
+    config: as diffusers saves it in `config.json`; entries that SVD_XT does not have are ignored.
     """
     from diffusers import UNetSpatioTemporalConditionModel
 
-    return UNetSpatioTemporalConditionModel(**{key: value for key, value in config.items() if not key.startswith("_")})
+    return UNetSpatioTemporalConditionModel(**{key: config[key] for key in SVD_XT if key in config})
 
 
 def predict(

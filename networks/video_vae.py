@@ -24,8 +24,9 @@ SVD_VAE = {
 def build_video_vae(config: Mapping[str, Any] = SVD_VAE) -> AutoencoderKLTemporalDecoder:
     """AutoencoderKLTemporalDecoder of a configuration, with fresh weights; works under `torch.device("meta")` too.
 
+    config: as diffusers saves it in `config.json`; entries that SVD_VAE does not have are ignored.
     Latents are unscaled; multiply by `vae.config.scaling_factor` for the UNet.
     """
     from diffusers import AutoencoderKLTemporalDecoder
 
-    return AutoencoderKLTemporalDecoder(**{key: value for key, value in config.items() if not key.startswith("_")})
+    return AutoencoderKLTemporalDecoder(**{key: config[key] for key in SVD_VAE if key in config})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -214,6 +215,29 @@ def test_conversions_there_and_back(tiny):
     layers = TINY_UNET["layers_per_block"]
     back = svd_keys.unet_to_diffusers(svd_keys.unet_to_ldm(unet, layers), layers)
     assert all(back[name] is tensor for name, tensor in unet.items())
+
+
+def test_config_files_as_published_with_their_extras(folder, tiny, parts):
+    shutil.copytree(tiny / "svd", folder / "svd")
+    for part, extra in (
+        (
+            "image_encoder",
+            {"architectures": ["CLIPVisionModelWithProjection"], "torch_dtype": "float16"},
+        ),
+        ("vae", {"_diffusers_version": "0.24.0.dev0", "_name_or_path": "/somewhere", "unheard_of": 1}),
+    ):
+        path = folder / "svd" / part / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **extra}))
+    loaded = load_svd_parts(folder / "svd")
+    assert loaded.image_encoder.config.hidden_size == parts.image_encoder.config.hidden_size
+    assert loaded.vae.config.block_out_channels == parts.vae.config.block_out_channels
+
+
+def test_a_config_of_something_else_beside_the_weights_is_not_the_unets(folder, weights):
+    torch.save(weights, folder / "MimicMotion_1-1.pth")
+    (folder / "config.json").write_text(json.dumps(TINY_VAE))
+    with pytest.raises(ValueError, match=r"does not fit MimicMotion.s UNet: \d+ missing.*instead of \(1280,\)"):
+        load_mimicmotion(folder / "MimicMotion_1-1.pth")
 
 
 @pytest.mark.parametrize("part", ["vae", "image_encoder"])
