@@ -51,18 +51,22 @@ def fill_gaps(poses: Poses, policy: str = "hold") -> Poses:
                 "policy (hold, interpolate, blank) to go on."
             )
         return poses
+    return _fill(poses, policy == "interpolate")
+
+
+def _fill(poses: Poses, interpolate: bool) -> Poses:
     points, scores, present = poses.points.copy(), poses.scores.copy(), poses.present.copy()
     breaks = find_breaks(poses)
     for slot in range(poses.num_people):
         person = points[:, slot], scores[:, slot]
         for before, after in _gaps(poses.present[:, slot]):
-            if policy == "interpolate" and not breaks[after, slot]:
+            if interpolate and not breaks[after, slot]:
                 _interpolate(*person, before, after)
             else:
                 for array in person:
                     array[before + 1 : after] = array[before]
             present[before + 1 : after, slot] = True
-        if policy == "interpolate":
+        if interpolate:
             _fill_joints(*person, present[:, slot], breaks[:, slot])
     there = np.flatnonzero(present.any(axis=1))
     for frame in np.flatnonzero(~present.any(axis=1)):

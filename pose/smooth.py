@@ -23,7 +23,7 @@ class OneEuro:
     """
 
     def __init__(
-        self, min_cutoff: float = 1.0, beta: float = 0.05, derivative_cutoff: float = 1.0, interval: float = 1 / _FPS
+        self, min_cutoff: float = 1.7, beta: float = 0.3, derivative_cutoff: float = 1.0, interval: float = 1 / _FPS
     ) -> None:
         for name, value in (("min_cutoff", min_cutoff), ("derivative_cutoff", derivative_cutoff)):
             if not value > 0:
@@ -87,8 +87,8 @@ def smooth(
     poses: Poses,
     method: str = "none",
     *,
-    min_cutoff: float = 1.0,
-    beta: float = 0.05,
+    min_cutoff: float = 1.7,
+    beta: float = 0.3,
     sigma: float = 1.0,
     window: int = 3,
 ) -> Poses:
