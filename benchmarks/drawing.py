@@ -24,14 +24,19 @@ def _draw(draw: Callable[..., np.ndarray], frames: list[Frame]) -> tuple[list[np
     return drawings, float(np.median(seconds)) * 1e3
 
 
-def run(num_frames: int = 20, size: tuple[int, int] = (1024, 576), seed: int = 0) -> dict[str, float]:
-    """Draw the same random frames both ways; raises AssertionError when a pixel differs.
+def run(num_frames: int = 20, size: tuple[int, int] = (1024, 576), seed: int = 0, repeats: int = 3) -> dict[str, float]:
+    """Draw the same random frames both ways, in turns; raises AssertionError when a pixel differs.
 
-    Returns published_ms and ours_ms, the median milliseconds a frame, and their ratio.
+    Returns published_ms and ours_ms, the median milliseconds a frame in the best of the repeats (what else the machine
+    does disturbs the short times most), and their ratio.
     """
     random = np.random.default_rng(seed)
     frames = [likely_frame(random) for _ in range(num_frames)]
-    ours, ours_ms = _draw(Renderer("mimicmotion", size).draw, frames)
-    published, published_ms = _draw(lambda points, scores: draw_published(points, scores, size), frames)
-    assert all(map(np.array_equal, ours, published)), "the pixels differ"
+    renderer, ours_ms, published_ms = Renderer("mimicmotion", size), np.inf, np.inf
+    for _ in range(repeats):
+        ours, milliseconds = _draw(renderer.draw, frames)
+        ours_ms = min(ours_ms, milliseconds)
+        published, milliseconds = _draw(lambda points, scores: draw_published(points, scores, size), frames)
+        published_ms = min(published_ms, milliseconds)
+        assert all(map(np.array_equal, ours, published)), "the pixels differ"
     return {"published_ms": published_ms, "ours_ms": ours_ms, "ratio": published_ms / ours_ms}
