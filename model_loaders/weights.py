@@ -72,7 +72,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 def _check(path: Path) -> bytes:
     """The first bytes of a file that may hold weights."""
     if not path.exists():
-        raise FileNotFoundError(f"{path} was not found (looked in {path.absolute().parent}). {where_to_get(path.name)}")
+        raise FileNotFoundError(f"{path} was not found (looked in {path.absolute().parent}).{_hint(path)}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder, a weights file ({', '.join(SUFFIXES)}) was expected.")
     if path.suffix.lower() not in SUFFIXES:
@@ -82,16 +82,20 @@ def _check(path: Path) -> bytes:
     if start.startswith(LFS_POINTER):
         raise ValueError(
             f"{path} is a Git-LFS pointer of {path.stat().st_size} bytes, not the weights it stands for: run "
-            f"`git lfs pull` in its repository, or download the file itself. {where_to_get(path.name)}"
+            f"`git lfs pull` in its repository, or download the file itself.{_hint(path)}"
         )
     if start.lstrip().lower().startswith(HTML_STARTS):
         raise ValueError(
-            f"{path} is a web page that was saved instead of the file: use the page's download link. "
-            f"{where_to_get(path.name)}"
+            f"{path} is a web page that was saved instead of the file: use the page's download link.{_hint(path)}"
         )
     if not start:
-        raise ValueError(f"{path} is empty: download it again. {where_to_get(path.name)}")
+        raise ValueError(f"{path} is empty: download it again.{_hint(path)}")
     return start
+
+
+def _hint(path: Path) -> str:
+    where = where_to_get(path.name)
+    return f" {where}" if where else ""
 
 
 def _is_torch(start: bytes) -> bool:
@@ -100,7 +104,7 @@ def _is_torch(start: bytes) -> bool:
 
 
 def _truncated(path: Path, found: str) -> ValueError:
-    return ValueError(f"{path} is truncated ({found}): download it again. {where_to_get(path.name)}")
+    return ValueError(f"{path} is truncated ({found}): download it again.{_hint(path)}")
 
 
 def _safetensors_header(path: Path) -> dict[str, Any]:

@@ -7,10 +7,11 @@ import shutil
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own documents call it so)
 from choreo.model_loaders import svd_keys
-from choreo.model_loaders.assemble import without_prefix
+from choreo.model_loaders.assemble import skeleton, without_prefix
 from choreo.model_loaders.mimicmotion import load_mimicmotion, window_by_name
-from choreo.model_loaders.svd import CLIP_PREFIX, VAE_PREFIX, load_svd_parts
+from choreo.model_loaders.svd import CLIP_PREFIX, VAE_PREFIX, clip_names_of, load_svd_parts
 from choreo.model_loaders.tiny import (
     TINY_FOLDER,
     TINY_IMAGE_TOWER,
@@ -22,6 +23,7 @@ from choreo.model_loaders.tiny import (
     write_tiny,
 )
 from choreo.model_loaders.weights import read_weights
+from choreo.networks.image_tower import build_image_tower
 from choreo.networks.svd_unet import predict
 from safetensors.torch import save_file
 
@@ -196,6 +198,43 @@ def test_single_file_equals_the_diffusers_folder(parts, single_file):
     with torch.no_grad():
         latents = [vae.float().encode(picture).latent_dist.mode() for vae in (parts.vae, other.vae)]
     torch.testing.assert_close(*latents, atol=3e-3, rtol=3e-3)  # quant_conv was folded in half precision
+
+
+def _open_clip_embedding(weights, pixels, heads):
+    """OpenCLIP's image tower, written down from its published definition."""
+
+    def norm(x, name):
+        return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    x = F.conv2d(pixels, weights["conv1.weight"], stride=TINY_IMAGE_TOWER["patch_size"]).flatten(2).mT
+    x = torch.cat([weights["class_embedding"].expand(len(x), 1, -1), x], 1) + weights["positional_embedding"]
+    x = norm(x, "ln_pre")
+    for block in (f"transformer.resblocks.{i}" for i in range(TINY_IMAGE_TOWER["num_hidden_layers"])):
+        attention = torch.nn.MultiheadAttention(x.shape[-1], heads, batch_first=True)
+        attention.load_state_dict(without_prefix(weights, f"{block}.attn."))
+        y = norm(x, f"{block}.ln_1")
+        x = x + attention(y, y, y, need_weights=False)[0]
+        hidden = F.linear(
+            norm(x, f"{block}.ln_2"), weights[f"{block}.mlp.c_fc.weight"], weights[f"{block}.mlp.c_fc.bias"]
+        )
+        x = x + F.linear(F.gelu(hidden), weights[f"{block}.mlp.c_proj.weight"], weights[f"{block}.mlp.c_proj.bias"])
+    return norm(x[:, 0], "ln_post") @ weights["proj"]
+
+
+def test_an_open_clip_tower_gives_the_same_embedding_after_conversion(single_file):
+    weights = without_prefix(read_weights(single_file), CLIP_PREFIX)
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: torch.randn(tensor.shape, generator=generator) * (0.2 if tensor.ndim > 1 else 0.5)
+        for name, tensor in sorted(weights.items())
+    }
+    tower = skeleton(lambda: build_image_tower(TINY_IMAGE_TOWER))
+    tower.load_state_dict(clip_names_of(tower, svd_keys.clip_to_transformers(weights)), assign=True)
+    pixels = torch.randn(2, 3, 224, 224, generator=generator)
+    with torch.no_grad():
+        ours = tower.eval()(pixels).image_embeds
+        published = _open_clip_embedding(weights, pixels, TINY_IMAGE_TOWER["num_attention_heads"])
+    torch.testing.assert_close(ours, published, atol=1e-4, rtol=1e-4)
 
 
 def test_quant_conv_of_a_single_file_is_kept(single_file):

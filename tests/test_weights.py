@@ -92,6 +92,7 @@ def test_other_files_are_named(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_weights(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
+    assert str(caught.value).strip() == str(caught.value)
 
 
 @pytest.mark.parametrize("make", [_safetensors, _torch, lambda f: _torch(f, _use_new_zipfile_serialization=False)])
