@@ -5,7 +5,7 @@ import pytest
 from choreo.pose.people import choose_people, find_breaks, person_boxes, track_people
 from choreo.pose.poses import Poses
 
-from .pose_clips import centres, clip, figure
+from .pose_clips import SIZE, centres, clip, figure
 
 
 def walk(
@@ -38,6 +38,21 @@ def test_people_who_pass_each_other_keep_their_tracks():
     assert poses.num_people == 2
     for slot in range(2):
         assert np.ptp(np.diff(centres(poses, slot), axis=0), axis=0).max() < 1e-9
+
+
+def test_people_who_pass_through_each_other_keep_their_direction():
+    poses = track_people(shuffled([walk(100, 8, 25), walk(304, -8, 25)]))
+    steps = np.stack([np.diff(centres(poses, slot)[:, 0]) for slot in range(2)])
+    np.testing.assert_allclose(np.sort(steps[:, 0]), [-8, 8])
+    np.testing.assert_allclose(steps, np.repeat(steps[:, :1], steps.shape[1], axis=1))
+
+
+def test_people_in_the_same_place_are_told_apart_by_their_pose():
+    one = figure(200, 100, 80)
+    other = one[::-1]  # the same places, taken by other points: the boxes agree
+    frames = [np.stack([one, other] if f % 3 else [other, one]) for f in range(12)]
+    poses = track_people(Poses.from_frames([(points, np.ones((2, 134))) for points in frames], SIZE))
+    assert not np.ptp(poses.points, axis=0).any()
 
 
 def test_somebody_hidden_behind_another_for_some_frames_is_the_same_afterwards():
@@ -75,6 +90,13 @@ def test_a_person_missing_in_some_frames_leaves_gaps_rather_than_the_seat_to_ano
     near = [None if f in (4, 5, 12) else (120.0, 100.0, 100.0) for f in range(20)]
     chosen = choose_people(shuffled([near, walk(300, 0, 20)]), "largest")
     np.testing.assert_allclose(centres(chosen), expected(near))
+
+
+def test_a_faint_find_as_large_as_the_picture_is_not_the_largest_person():
+    points = np.stack([figure(200, 100, 195), figure(120, 100, 120)])
+    scores = np.array([[0.05] * 134, [0.9] * 134])
+    chosen = choose_people(Poses.from_frames([(points, scores)] * 4, SIZE), "largest")
+    np.testing.assert_array_equal(chosen.points[:, 0], np.repeat(points[1:], 4, axis=0))
 
 
 def test_centre_index_and_tracked():

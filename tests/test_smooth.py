@@ -67,13 +67,15 @@ def test_a_gap_starts_anew_and_stays_empty(method):
 def test_missing_points_neither_change_nor_disturb_others(method):
     rough = walking(20, 1.0)
     points, scores = np.array(rough.points), np.array(rough.scores)
-    points[8:10, 0, 3], scores[8:10, 0, 3] = 0.0, 0.0
+    points[8:10, 0, 3], scores[8:10, 0, 3] = 0.9, 0.0
     result = smooth(rough.with_points(points, scores), method)
     whole = smooth(rough, method)
-    np.testing.assert_array_equal(result.points[8:10, 0, 3], 0.0)
+    np.testing.assert_array_equal(result.points[8:10, 0, 3], 0.9)
     others = np.delete(np.arange(134), 3)
     np.testing.assert_array_equal(result.points[:, :, others], whole.points[:, :, others])
     assert np.abs(result.pixels()[:, 0, 3] - rough.pixels()[:, 0, 3])[[*range(8), *range(10, 20)]].max() < 5
+    if method == "one-euro":
+        np.testing.assert_allclose(result.points[10, 0, 3], rough.points[10, 0, 3])  # starts anew
 
 
 def test_one_euro_lags_less_when_fast_and_steadies_more_at_rest():
