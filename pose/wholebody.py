@@ -15,7 +15,7 @@ FACE_EYES = [14, 15]  # body joints that controlnet_aux and OpenPose append to t
 
 
 def openpose_134(keypoints: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Insert the neck and bring the body into OpenPose order (section 3 of docs/pose.md).
+    """Insert the neck and bring the body into OpenPose order (docs/pose.md).
 
     keypoints (..., 133, 2) in any unit, scores (..., 133), in the order of COCO-WholeBody ->
     (..., 134, 2) and (..., 134), float64. The neck is the middle of the shoulders, with score 1 when both are
