@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,40 +27,46 @@ SCHEDULES = ("karras", "ays")
 
 @dataclass(frozen=True)
 class Settings:
-    """How to animate; the defaults are the published ones. Raises ValueError for values that cannot work.
-
-    steps, sampler, schedule: sampling steps; "euler" or "animate_lcm" (for UNets distilled for it); noise levels
-        "karras" or "ays" (10 steps are enough).
-    sigmas: noise levels of your own in place of `schedule` and `steps`.
-    guidance_first, guidance_last: guidance of the first and the last frame; up to 1 halves the work.
-    window, overlap: frames predicted at once and shared by neighbours, the reference frame counted;
-        window None is what the checkpoint was trained for.
-    fps_id, motion_bucket_id, noise_aug_strength: SVD's micro-conditioning; fps_id is not the speed of the video.
-    image_embed_strength, clip_method: strength of the picture's CLIP embedding; "squash" or "centre crop".
-    pose_strength, pose_start, pose_end: strength of the poses and the share of the steps in which they act.
-    decode_chunk: frames decoded together; part of the result.
-    seed, quirks: the same seed gives the same video; published behaviours to reproduce.
-    """
+    """How to animate; the defaults are the published ones. Raises ValueError for values that cannot work."""
 
     steps: int = 25
-    sampler: str = "euler"
-    schedule: str = "karras"
+    """Sampling steps."""
+    sampler: Literal["euler", "animate_lcm"] = "euler"
+    """"animate_lcm" is for UNets distilled for it."""
+    schedule: Literal["karras", "ays"] = "karras"
+    """Noise levels; with "ays" (Align Your Steps) 10 steps are enough."""
     sigmas: tuple[float, ...] | None = None
+    """Noise levels of your own, in place of schedule and steps."""
     guidance_first: float = 2.0
+    """Guidance of the first frame; up to 1 for both halves the work."""
     guidance_last: float = 2.0
+    """Guidance of the last frame."""
     window: int | None = None
+    """Frames predicted at once, the reference frame counted; None is what the weights were trained for."""
     overlap: int = 6
+    """Frames that neighbouring windows share."""
     fps_id: int = 7
+    """SVD's conditioning on speed; not the frame rate of the video."""
     motion_bucket_id: float = 127
+    """SVD's conditioning on the amount of motion."""
     noise_aug_strength: float = 0.0
+    """Noise added to the reference picture."""
     image_embed_strength: float = 1.0
+    """Strength of the picture's CLIP embedding."""
     clip_method: ClipMethod = "squash"
+    """How the picture is brought to the square that CLIP sees."""
     pose_strength: float = 1.0
+    """Strength of the poses."""
     pose_start: float = 0.0
+    """Share of the steps after which the poses act."""
     pose_end: float = 1.0
+    """Share of the steps up to which the poses act."""
     decode_chunk: int = DECODE_CHUNK
+    """Frames decoded together; part of the result."""
     seed: int = 42
+    """The same seed gives the same video."""
     quirks: Quirks = CLEAN
+    """Published behaviours to reproduce."""
 
     def __post_init__(self) -> None:
         _one_of("sampler", self.sampler, SAMPLERS)
@@ -113,6 +119,25 @@ def animate(
 ) -> Iterator[np.ndarray]:
     """Animate the person in a picture: one uint8 (H, W, 3) RGB frame per driving pose, streamed as decoded.
 
+    :func:`generate` and then :func:`.samplers.decode.decode_frames`; the arguments are those of :func:`generate`.
+    """
+    latents = generate(networks, parts, picture, pose_pictures, settings, noise=noise, on_step=on_step)
+    frames = decode_frames(parts.vae, latents, settings.decode_chunk, skip=1)
+    return (to_uint8(frame, settings.quirks) for frame in frames)
+
+
+def generate(
+    networks: Any,
+    parts: Any,
+    picture: np.ndarray,
+    pose_pictures: Iterable[np.ndarray],
+    settings: Settings = Settings(),
+    *,
+    noise: Noise | None = None,
+    on_step: Callable[[int, torch.Tensor], None] | None = None,
+) -> torch.Tensor:
+    """Latents (1 + driving poses, 4, h, w) float32 of the animated picture, scaled; frame 0 is the picture itself.
+
     networks: MimicMotion's `unet`, `pose_net` and `window`; parts: SVD's `vae` and `image_encoder`, all on the CPU.
     picture: uint8 (H, W, 3) RGB; its sides must suit the networks (multiples of 64 at full size).
     pose_pictures: uint8 (H, W, 3) RGB drawings of the picture's size, first that of the picture itself, then one per
@@ -120,32 +145,12 @@ def animate(
     noise: in place of the seed: noise(*shape) gives unit Gaussian values, in the order picture (1, 3, H, W), latents
         (1, window, 4, h, w), steps.
     on_step: called with the number of each step and the latents (frames, 4, h, w) after it.
-    Settings and picture are checked at once; the work starts with the first frame that is asked for.
+    Raises ValueError for what cannot work, before any network runs.
     """
     window = settings.window or networks.window
     check_window(window, settings.overlap)
     check_picture(picture)
     check_size(*picture.shape[:2], size_multiple(networks, parts))
-    return _frames(networks, parts, picture, pose_pictures, settings, window=window, noise=noise, on_step=on_step)
-
-
-def size_multiple(networks: Any, parts: Any) -> int:
-    """What both sides of the video must be multiples of: VAE and UNet halve them at every level but the last."""
-    levels = len(parts.vae.config.block_out_channels) - 1 + len(networks.unet.config.block_out_channels) - 1
-    return 2**levels
-
-
-def _frames(
-    networks: Any,
-    parts: Any,
-    picture: np.ndarray,
-    pose_pictures: Iterable[np.ndarray],
-    settings: Settings,
-    *,
-    window: int,
-    noise: Noise | None,
-    on_step: Callable[[int, torch.Tensor], None] | None,
-) -> Iterator[np.ndarray]:
     noise = noise or seeded_noise(settings.seed)
     conditioning = condition(
         networks,
@@ -160,10 +165,13 @@ def _frames(
         clip_method=settings.clip_method,
         quirks=settings.quirks,
     )
-    latents = sample(networks.unet, conditioning, settings, window, noise, on_step=on_step)
-    del conditioning
-    for frame in decode_frames(parts.vae, latents, settings.decode_chunk, skip=1):
-        yield to_uint8(frame, settings.quirks)
+    return sample(networks.unet, conditioning, settings, window, noise, on_step=on_step)
+
+
+def size_multiple(networks: Any, parts: Any) -> int:
+    """What both sides of the video must be multiples of: VAE and UNet halve them at every level but the last."""
+    levels = len(parts.vae.config.block_out_channels) - 1 + len(networks.unet.config.block_out_channels) - 1
+    return 2**levels
 
 
 def sample(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .poses import BODY, VISIBLE, Poses
 from .retarget import retarget_limbs
-
-_log = logging.getLogger(__name__)
 
 METHODS = ("mimicmotion", "stableanimator", "robust", "limbs", "none")
 # OpenPose-18 joints that the published fit uses: no elbows and no wrists
@@ -49,15 +46,16 @@ def align(poses: Poses, reference: Poses, method: str = "mimicmotion") -> Alignm
                seen and unseen joints alike, equal pixel scale on both axes. "stableanimator": the same with the frame
                ratio taken for that of the reference, so right only where both agree. "robust": the fit on joints
                seen in both, weighted by the lower score, for one person. "limbs": the reference's bone lengths with
-               the motion of the driver. "none": nothing changes.
+               the motion of the driver. "none": the figure keeps its place, and its proportions where the pictures
+               differ in ratio.
 
     Where a method is impossible the next simpler one is used (published fit, robust fit, same height in the middle
-    of the picture); the result's note says so, as does a warning in the log. Raises ValueError for unknown methods.
+    of the picture); the result's note says so. Raises ValueError for unknown methods.
     """
     if method not in METHODS:
         raise ValueError(f"Unknown alignment {method!r}; choose one of {', '.join(METHODS)}.")
     if method == "none":
-        return Alignment(poses, np.ones(2), np.zeros(2), method)
+        return _transformed(poses, reference, same_height(poses.size, reference.size), method, "")
     if method in ("mimicmotion", "stableanimator"):
         result = _align_published(poses, reference, method)
     else:
@@ -67,20 +65,24 @@ def align(poses: Poses, reference: Poses, method: str = "mimicmotion") -> Alignm
         points, missing = retarget_limbs(poses, reference, result.a, result.b, slot)
         note = f"The reference does not show {missing}; sizes there follow the rest of the body." if missing else ""
         result = replace(result, poses=result.poses.with_points(points), method="limbs", note=note)
-    if result.note:
-        _log.warning("%s", result.note)
     return result
 
 
-def pixel_ratio(poses: Poses, reference: Poses) -> float:
-    """a_x / a_y of a map that has the same scale on both axes in pixels."""
-    (frame_height, frame_width), (height, width) = poses.size, reference.size
+def onto_canvas(poses: Poses, size: tuple[int, int]) -> Poses:
+    """Poses as shares of another canvas, (height, width): see :func:`same_height`."""
+    a, b = same_height(poses.size, size)
+    return replace(poses, points=poses.points * a + b, size=size)
+
+
+def pixel_ratio(frame_size: tuple[int, int], size: tuple[int, int]) -> float:
+    """a_x / a_y of a map between canvases (height, width) that has the same scale on both axes in pixels."""
+    (frame_height, frame_width), (height, width) = frame_size, size
     return 1 / ((frame_height / frame_width) / (height / width))
 
 
-def same_height(poses: Poses, reference: Poses) -> tuple[np.ndarray, np.ndarray]:
+def same_height(frame_size: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """(a, b) that keeps heights as shares of the picture, the figure's proportions, and the middle in the middle."""
-    a = np.array([pixel_ratio(poses, reference), 1.0])
+    a = np.array([pixel_ratio(frame_size, size), 1.0])
     return a, (1 - a) / 2
 
 
@@ -92,7 +94,7 @@ def _transformed(
 
 
 def _align_published(poses: Poses, reference: Poses, method: str) -> Alignment:
-    ratio = 1.0 if method == "stableanimator" else pixel_ratio(poses, reference)
+    ratio = 1.0 if method == "stableanimator" else pixel_ratio(poses.size, reference.size)
     try:
         a, b = fit_published(poses, reference, ratio)
     except _NoFitError as problem:
@@ -115,7 +117,7 @@ def _align_robust(poses: Poses, reference: Poses) -> Alignment:
         return _transformed(poses, reference, fit_robust(poses, reference), "robust", "")
     except _NoFitError as problem:
         note = f"No fit to the reference: {problem}; the driver keeps its height and stays in the middle."
-        return _transformed(poses, reference, same_height(poses, reference), "same height", note)
+        return _transformed(poses, reference, same_height(poses.size, reference.size), "same height", note)
 
 
 def fit_published(poses: Poses, reference: Poses, ratio: float) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +166,7 @@ def fit_robust(poses: Poses, reference: Poses) -> tuple[np.ndarray, np.ndarray]:
     low, high = SCALE_RANGE
     if not low <= scale <= high:
         raise _NoFitError(f"the joints suggest a scale of {scale:.3g}, outside {low:g} to {high:g}")
-    a = np.array([scale * pixel_ratio(poses, reference), scale])
+    a = np.array([scale * pixel_ratio(poses.size, reference.size), scale])
     return a, wanted_mean - a * found_mean
 
 

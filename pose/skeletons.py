@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -11,8 +10,6 @@ import cv2
 import numpy as np
 
 from .styles import Style, find_style
-
-_log = logging.getLogger(__name__)
 
 FIT_MODES = ("auto", "letterbox", "cover", "stretch")
 ORDERS = ("straight", "reversed")
@@ -64,7 +61,6 @@ def prepare_skeletons(
     swap = found not in ("unknown", wanted)
     if found == "unknown":
         note = f"The channel order of the skeleton pictures cannot be told from their colours; taken as {wanted}."
-        _log.warning("%s", note)
     else:
         said = "Channel order given" if order else "Skeleton pictures found"
         note = f"{said}: {found}; {find_style(style).name} expects {wanted}, " + (

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from choreo.benchmarks.random_poses import likely_frame, random_figure
-from choreo.pose.align import FIT_JOINTS, METHODS, align, fit_published, pixel_ratio, same_height
+from choreo.pose.align import FIT_JOINTS, METHODS, align, fit_published, onto_canvas, pixel_ratio, same_height
 from choreo.pose.poses import Poses
 
 FRAME, REFERENCE = (270, 480), (1024, 576)
@@ -20,7 +20,7 @@ def clip(frames: int = 4, seed: int = 0) -> Poses:
 def placed(poses: Poses, scale: float, shift: tuple[float, float]) -> Poses:
     """A reference that shows the person of frame 0 at the given vertical scale, with the same pixel scale across."""
     canvas = Poses(np.zeros((1, 1, 134, 2)), np.zeros((1, 1, 134)), np.ones((1, 1)), REFERENCE)
-    a = np.array([scale * pixel_ratio(poses, canvas), scale])
+    a = np.array([scale * pixel_ratio(poses.size, canvas.size), scale])
     return canvas.with_points(poses.points[:1] * a + shift, np.ones((1, 1, 134)))
 
 
@@ -31,7 +31,7 @@ def test_a_known_placement_is_found(method):
     result = align(driver[0], reference, method)
     assert result.method == method
     assert not result.note
-    np.testing.assert_allclose(result.a, [0.8 * pixel_ratio(driver, reference), 0.8], rtol=1e-9)
+    np.testing.assert_allclose(result.a, [0.8 * pixel_ratio(driver.size, reference.size), 0.8], rtol=1e-9)
     np.testing.assert_allclose(result.poses.points, reference.points, atol=1e-9)
     assert result.poses.size == REFERENCE
     assert result.poses.fps == 25
@@ -56,11 +56,14 @@ def test_inputs_stay_and_scores_are_kept():
         np.testing.assert_array_equal(result.poses.scores, driver.scores)
 
 
-def test_none_changes_nothing():
+def test_none_keeps_place_and_proportions():
     driver = clip()
-    result = align(driver, placed(driver, 0.5, (0, 0)), "none")
-    assert result.poses is driver
-    np.testing.assert_array_equal(result.a, [1, 1])
+    same_ratio = onto_canvas(driver, (2 * driver.size[0], 2 * driver.size[1]))
+    result = align(driver, same_ratio, "none")
+    assert np.array_equal(result.poses.points, driver.points)
+    wide = align(driver, onto_canvas(driver, (driver.size[0], 2 * driver.size[1])), "none").poses
+    shape, stretched = wide.pixels() - wide.pixels()[..., :1, :], driver.pixels() - driver.pixels()[..., :1, :]
+    np.testing.assert_allclose(shape, stretched, atol=1e-9)
 
 
 def with_second_person(driver: Poses, frames: list[int]) -> Poses:
@@ -111,78 +114,77 @@ def test_robust_follows_the_person_that_is_seen_best():
     assert align(crowd, reference, "robust").a[1] == pytest.approx(0.8, rel=1e-9)
 
 
-def check_fallback(result, method: str, words: str, caplog):
+def check_fallback(result, method: str, words: str):
     assert result.method == method
     assert words in result.note
-    assert result.note in caplog.text
     assert np.isfinite(result.poses.points).all()
     assert result.poses.size == REFERENCE
 
 
 @pytest.mark.parametrize("method", ["mimicmotion", "stableanimator", "robust", "limbs"])
-def test_reference_without_a_person(method, caplog):
+def test_reference_without_a_person(method):
     driver = clip()
     nobody = Poses.from_frames([(np.zeros((0, 134, 2)), np.zeros((0, 134)))], REFERENCE)
     result = align(driver, nobody, method)
-    check_fallback(result, "same height", "no person was found in the reference", caplog)
-    a, b = same_height(driver, nobody)
+    check_fallback(result, "same height", "no person was found in the reference")
+    a, b = same_height(driver.size, nobody.size)
     np.testing.assert_allclose(result.poses.points, driver.points * a + b)
     assert align(driver, Poses.from_frames([], REFERENCE), method).method == "same height"
 
 
 @pytest.mark.parametrize("method", ["mimicmotion", "stableanimator", "robust", "limbs"])
-def test_clip_without_a_person(method, caplog):
+def test_clip_without_a_person(method):
     reference = placed(clip(), 0.8, (0, 0))
     empty = Poses.from_frames([(np.zeros((0, 134, 2)), np.zeros((0, 134)))] * 3, FRAME)
-    check_fallback(align(empty, reference, method), "same height", "no frame shows a person", caplog)
+    check_fallback(align(empty, reference, method), "same height", "no frame shows a person")
 
 
-def test_no_frame_with_one_person_uses_the_robust_fit(caplog):
+def test_no_frame_with_one_person_uses_the_robust_fit():
     driver = clip()
     crowd = with_second_person(driver, [0, 1, 2, 3])
     scores = crowd.scores.copy()
     scores[:, 1, ::2] = 0
     result = align(crowd.with_points(crowd.points, scores), placed(driver, 0.8, (0.1, 0.05)), "mimicmotion")
-    check_fallback(result, "robust", "no frame has exactly one person", caplog)
+    check_fallback(result, "robust", "no frame has exactly one person")
     assert result.a[1] == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("common", [0, 1])
-def test_too_few_common_joints(common, caplog):
+def test_too_few_common_joints(common):
     driver = clip()
     reference = placed(driver, 0.8, (0.1, 0.05))
     scores = np.zeros((1, 1, 134))
     scores[..., list(FIT_JOINTS[:common])] = 1
     few = reference.with_points(reference.points, scores)
-    check_fallback(align(driver, few, "robust"), "same height", f"share {common} of the joints", caplog)
+    check_fallback(align(driver, few, "robust"), "same height", f"share {common} of the joints")
     if common == 0:
-        check_fallback(align(driver, few, "mimicmotion"), "same height", "share 0", caplog)
+        check_fallback(align(driver, few, "mimicmotion"), "same height", "share 0")
 
 
-def test_joints_of_one_height(caplog):
+def test_joints_of_one_height():
     driver = clip()
     flat = driver.points.copy()
     flat[..., 1] = 0.5
     reference = placed(driver, 0.8, (0.1, 0.05))
     for method in ("mimicmotion", "robust"):
-        check_fallback(align(driver.with_points(flat), reference, method), "same height", "same height", caplog)
+        check_fallback(align(driver.with_points(flat), reference, method), "same height", "same height")
 
 
 @pytest.mark.parametrize("scale", [-0.8, 9.0])
-def test_scales_that_are_hardly_meant(scale, caplog):
+def test_scales_that_are_hardly_meant(scale):
     driver = clip()
     reference = placed(driver, scale, (0.1, 0.9))
     published = align(driver, reference, "mimicmotion")
     assert published.method == "mimicmotion"  # parity first, but said
     assert published.a[1] == pytest.approx(scale)
     assert "hardly meant" in published.note
-    check_fallback(align(driver, reference, "robust"), "same height", "outside 0.2 to 5", caplog)
+    check_fallback(align(driver, reference, "robust"), "same height", "outside 0.2 to 5")
 
 
 def test_same_height_keeps_proportions_and_the_middle():
     driver = clip()
     reference = placed(driver, 1.0, (0, 0))
-    a, b = same_height(driver, reference)
+    a, b = same_height(driver.size, reference.size)
     np.testing.assert_allclose(np.array([0.5, 0.5]) * a + b, [0.5, 0.5])
     assert a[0] * REFERENCE[1] / FRAME[1] == pytest.approx(a[1] * REFERENCE[0] / FRAME[0])
 

@@ -38,13 +38,12 @@ def test_channel_order_of_an_upper_body(parts, rows):
     assert channel_order([picture[..., ::-1] for picture in pictures]) == "reversed"
 
 
-def test_channel_order_of_a_grey_or_black_picture_is_unknown(caplog):
+def test_channel_order_of_a_grey_or_black_picture_is_unknown():
     grey = np.repeat(drawings("classic", 1)[0].max(axis=-1, keepdims=True), 3, axis=-1)
     assert channel_order([grey, np.zeros_like(grey)]) == "unknown"
     result = prepare_skeletons([grey], SIZE, "mimicmotion")
     assert not result.swapped
     assert "cannot be told" in result.note
-    assert result.note in caplog.text
     np.testing.assert_array_equal(next(result.frames), grey)
 
 
