@@ -53,15 +53,9 @@ SVD_PARTS = (
     "image_encoder/model.fp16.safetensors",
 )
 MIMICMOTION = ("MimicMotion", "mimicmotion")
-STABLEANIMATOR = ("StableAnimator", "stableanimator", "FrancisRing/StableAnimator")
-FOLLOWYOURPOSE = ("Follow Your Pose", "followyourpose", "YueMafighting/FollowYourPose_v1")
-MIMO = ("MIMO", "mimo", "menyifang/MIMO")
 SVD_XT = "stabilityai/stable-video-diffusion-img2vid-xt"
 SVD_LICENCE = "Stability AI Community Licence"
 MIMICMOTION_LICENCE = f"Apache-2.0; its base under the {SVD_LICENCE}"
-FACES_LICENCE = "non-commercial (insightface)"
-OPENRAIL = "CreativeML OpenRAIL-M"
-MAGICDANCE_DRIVE = "The Google Drive folder that the MagicDance README links; it has to be fetched by hand."
 
 CATALOGUE: Sequence[KnownFile] = (
     KnownFile(
@@ -109,28 +103,6 @@ CATALOGUE: Sequence[KnownFile] = (
         parts=SVD_PARTS,
     ),
     KnownFile("svd_xt.safetensors", "SVD-XT", "checkpoints", SVD_XT, "svd_xt.safetensors", SVD_LICENCE),
-    KnownFile("pose_net.pth", *STABLEANIMATOR, "Animation/pose_net.pth", "MIT"),
-    KnownFile("face_encoder.pth", *STABLEANIMATOR, "Animation/face_encoder.pth", "MIT"),
-    KnownFile("unet.pth", *STABLEANIMATOR, "Animation/unet.pth", "MIT"),
-    KnownFile(
-        *("scrfd_10g_bnkps.onnx", *STABLEANIMATOR, "antelopev2/scrfd_10g_bnkps.onnx", FACES_LICENCE),
-        size=16_923_827,
-        sha256="5838f7fe053675b1c7a08b633df49e7af5495cee0493c7dcf6697200b85b5b91",
-    ),
-    KnownFile("glintr100.onnx", *STABLEANIMATOR, "antelopev2/glintr100.onnx", FACES_LICENCE),
-    *(
-        KnownFile(name, "MagicPose", "magicpose", "", "", "USC research licence", note=MAGICDANCE_DRIVE)
-        for name in ("model_state-110000.th", "model_state-10000.th")
-    ),
-    *(
-        KnownFile(name, "MagicPose", "magicpose", "Boese0601/MagicDance", name, OPENRAIL)
-        for name in ("control_sd15_ini.ckpt", "control_v11p_sd15_openpose.pth")
-    ),
-    KnownFile("pose_encoder.pth", *FOLLOWYOURPOSE, "pose_encoder.pth", "MIT"),
-    *(
-        KnownFile(name, *MIMO, name, "Apache-2.0")
-        for name in ("denoising_unet.pth", "motion_module.pth", "pose_guider.pth", "reference_unet.pth")
-    ),
 )
 
 

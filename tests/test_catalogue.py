@@ -87,7 +87,7 @@ def test_table_says_what_is_there(tmp_path):
     rows = {row["file"]: row for row in catalogue.table()}
     assert rows["yolox_l.onnx"]["found"].endswith("yolox_l.onnx")
     assert rows["dw-ll_ucoco_384.onnx"]["found"] == ""
-    assert {row["system"] for row in rows.values()} >= {"DWPose", "MimicMotion", "SVD-XT", "StableAnimator"}
+    assert {row["system"] for row in rows.values()} == {"DWPose", "MimicMotion", "SVD-XT", "SVD-XT 1.1"}
 
 
 class Hub:
@@ -161,6 +161,6 @@ def test_failures_say_what_to_do(tmp_path, monkeypatch, error, kind, message):
 def test_names_that_cannot_be_downloaded(tmp_path):
     with pytest.raises(ValueError, match=r"nonsense is not known; known are yolox_l\.onnx"):
         download("nonsense", tmp_path)
-    with pytest.raises(ValueError, match=r"cannot be downloaded from here.*Google Drive"):
-        download("model_state-110000.th", tmp_path)
+    with pytest.raises(ValueError, match=r"cannot be downloaded from here.*node pack"):
+        download("mimic_motion_pose_net.safetensors", tmp_path)
     assert known("nonsense") is None
