@@ -22,7 +22,7 @@ from choreo.networks.svd_unet import build_unet
 from choreo.networks.video_vae import SVD_VAE, build_video_vae
 from safetensors.torch import save_file
 
-SVD_FOLDER = "stable-video-diffusion-img2vid-xt-1-1"
+SVD_FOLDER, SVD_FILE = "stable-video-diffusion-img2vid-xt-1-1", "svd_xt_1_1.safetensors"
 
 
 def write_mimicmotion(folder: Path) -> None:
@@ -43,7 +43,7 @@ def write_svd(folder: Path) -> None:
         (folder / SVD_FOLDER / part / "config.json").write_text(json.dumps(config, indent=2))
     single = {VAE_PREFIX + name: tensor.contiguous() for name, tensor in svd_keys.vae_to_ldm(vae).items()}
     single |= {CLIP_PREFIX + name: tensor for name, tensor in svd_keys.clip_to_open_clip(clip).items()}
-    save_file(single, folder / "svd_xt_1_1.safetensors", {"format": "pt"})
+    save_file(single, folder / SVD_FILE, {"format": "pt"})
 
 
 def main(arguments: list[str] | None = None) -> None:
