@@ -79,6 +79,12 @@ def test_both_passes_at_once_equal_one_after_the_other(frames, guidance):
     assert len(apart.calls) == 2 * len(together.calls)
 
 
+def test_the_cpu_takes_one_pass_at_a_time():
+    stand_in = StandIn()
+    _sample(stand_in)
+    assert {shape[0] for shape, *_ in stand_in.calls} == {1}
+
+
 def test_no_unconditional_pass_without_guidance():
     stand_in = StandIn()
     plain = _sample(stand_in, frames=4, guidance=(1.0, 1.0))
