@@ -28,7 +28,7 @@ LAYOUTS = (full_size.SVD_FOLDER, full_size.SVD_FILE)
 def animate(weights: Path, svd: str) -> Path:
     """Run the command line on the full-size weights; returns the video it wrote."""
     output = weights / f"smoke_{Path(svd).stem}.mp4"
-    command = [sys.executable, "-P", "-m", "choreo", "animate", "--models", weights, "--svd", svd, "--output", output]
+    command = [sys.executable, "-m", "choreo", "animate", "--models", weights, "--svd", svd, "--output", output]
     command += ["--reference", ASSETS / "demo" / "reference.png", "--video", ASSETS / "demo" / "driving.mp4"]
     command += ["--detector", ASSETS / "tiny" / "yolox_tiny.onnx", "--pose-model", ASSETS / "tiny" / "dw_tiny.onnx"]
     command += ["--max-frames", FRAMES, "--size", *SIZE, "--steps", STEPS, "--device", "cpu"]
