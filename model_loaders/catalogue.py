@@ -136,6 +136,8 @@ def find_file(name: str | Path, folders: Iterable[str | Path] = ()) -> Path | No
     """
     if Path(name).exists():
         return Path(name)
+    if Path(name).is_absolute():
+        return None
     pattern = glob.escape(str(name))
     for folder in model_folders(folders):
         for depth in ("", "*/", "*/*/"):
@@ -150,9 +152,8 @@ def require_file(name: str | Path, folders: Iterable[str | Path] = ()) -> Path:
     found = find_file(name, folders)
     if found is None:
         places = ", ".join(str(folder) for folder in ["the current folder", *model_folders(folders)])
-        raise FileNotFoundError(
-            f"{name} was not found; looked in {places} and two levels below. {where_to_get(Path(name).name)}".strip()
-        )
+        looked = "" if Path(name).is_absolute() else f"; looked in {places} and two levels below"
+        raise FileNotFoundError(f"{name} was not found{looked}. {where_to_get(Path(name).name)}".strip())
     return found
 
 

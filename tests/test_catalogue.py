@@ -75,6 +75,14 @@ def test_folders_and_names_with_brackets_are_found(tmp_path):
     assert find_file(_put(tmp_path / "models" / "a[1].pth").name) is not None
 
 
+def test_a_whole_path_is_looked_for_there_and_nowhere_else(tmp_path):
+    (tmp_path / "models").mkdir()
+    path = tmp_path / "weights" / "MimicMotion_1-1.pth"
+    assert find_file(path) is None
+    with pytest.raises(FileNotFoundError, match=r"MimicMotion_1-1\.pth was not found\. Get it here"):
+        require_file(path)
+
+
 def test_missing_file_says_where_it_was_looked_for(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         require_file("MimicMotion_1-1.pth", [tmp_path / "mine"])
