@@ -20,11 +20,13 @@ def faster(module: nn.Module) -> Iterator[None]:
 
     For inference only (activations are edited in place). The constants of the run are made at first use from the
     context the UNet is called with, and are gone with the block; the context tensors must not be edited meanwhile.
-    Blocks with adapters or processors of others, and contexts of more than one token, run as they are.
+    Blocks with adapters, processors or a forward of others, and contexts of more than one token, run as they are.
     """
     run = RunConstants()
     with ExitStack() as stack:
         for part in module.modules():
+            if "forward" in vars(part):
+                continue
             kind = type(part).__name__
             if kind == "TransformerSpatioTemporalModel" and _all_plain(part):
                 _replace_forward(stack, part, partial(_transformer, part, part.forward, run))

@@ -93,6 +93,27 @@ def test_other_processors_are_left_alone(unet):
 
 
 @torch.no_grad()
+def test_a_forward_of_others_is_used_and_stays():
+    unet = small_unet()
+    block = unet.mid_block.resnets[0]
+    calls, plain_forward = [], block.forward
+
+    def watched(*arguments, **keywords):
+        calls.append(1)
+        return plain_forward(*arguments, **keywords)
+
+    block.forward = watched
+    inputs, _ = _inputs()
+    plain = predict(unet, *inputs)
+    with faster(unet):
+        with faster(unet):
+            _same(predict(unet, *inputs), plain)
+        _same(predict(unet, *inputs), plain)
+    assert len(calls) == 3
+    assert [part for part in unet.modules() if "forward" in vars(part)] == [block]
+
+
+@torch.no_grad()
 def test_nothing_stays_on_the_module(unet):
     before = {name: (tensor.clone(), tensor.stride()) for name, tensor in unet.state_dict().items()}
     inputs, _ = _inputs()
