@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 
 MAX_CONTEXTS = 4  # conditional, unconditional, both, and one to spare
-TOKENS_PER_PIECE = {"cpu": 1024, "cuda": 65536}
+CPU_PIECE, GPU_PIECE = 1024, 65536  # tokens
 
 
 class RunConstants:
@@ -132,7 +132,7 @@ def _add_cross_attention(x: torch.Tensor, block: nn.Module, run: RunConstants) -
 def _add_feed_forward(x: torch.Tensor, norm: nn.Module, feed_forward: nn.Module) -> None:
     """x += feed_forward(norm(x)) in place, piece by piece; x (..., C) contiguous."""
     tokens = x.view(-1, x.shape[-1])
-    for piece in tokens.split(TOKENS_PER_PIECE.get(x.device.type, len(tokens))):
+    for piece in tokens.split(CPU_PIECE if x.device.type == "cpu" else GPU_PIECE):
         piece.add_(_feed_forward(norm(piece), feed_forward))
 
 
