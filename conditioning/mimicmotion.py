@@ -82,8 +82,8 @@ def _embed(image_encoder: nn.Module, pixels: torch.Tensor, method: ClipMethod) -
     picture = pixels[0].permute(1, 2, 0).numpy()
     current().check_cancelled()
     with torch.no_grad(), current().on_device(image_encoder):
-        embeds = embed_picture(image_encoder, clip_pixels(picture, method)).float().cpu()
-    return _finite(embeds, "the CLIP embedding of the picture")
+        embeds = embed_picture(image_encoder, clip_pixels(picture, method, image_encoder.config.image_size))
+    return _finite(embeds.float().cpu(), "the CLIP embedding of the picture")
 
 
 def encode_picture(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:

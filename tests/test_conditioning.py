@@ -16,11 +16,14 @@ from choreo.conditioning.picture import (
     truncating_round_trip,
     video_size,
 )
+from choreo.model_loaders.svd import SVDParts
+from choreo.model_loaders.tiny import TINY_IMAGE_TOWER
+from choreo.networks.image_tower import build_image_tower
 from choreo.quirks import PUBLISHED
 from choreo.runtime import Runtime, use
 from choreo.samplers.svd import seeded_noise
 
-from .small_networks import small_networks
+from .small_networks import scrambled, small_networks
 
 
 def _picture(height, width, seed=0):
@@ -163,6 +166,14 @@ def test_conditioning_shapes_strength_and_noise(networks):
     assert plain.time_ids.tolist() == [[6, 127, 0]]
     torch.testing.assert_close(strong.image_embeds, plain.image_embeds * 0.5)
     assert not torch.allclose(strong.image_latents, plain.image_latents, atol=1e-3)
+
+
+def test_the_picture_comes_to_the_size_of_the_tower(networks):
+    tower = scrambled(build_image_tower(TINY_IMAGE_TOWER | {"image_size": 96}), 3)
+    parts = SVDParts(networks[1].vae, tower)
+    picture = _picture(32, 48)
+    embeds = condition(networks[0], parts, picture, [picture] * 2, seeded_noise(0)).image_embeds
+    torch.testing.assert_close(embeds[0], tower(clip_pixels(picture, size=96)).image_embeds)
 
 
 def test_a_network_that_gives_nan_is_named(networks):
