@@ -41,11 +41,6 @@ def exact_rate(fps: float | Fraction) -> Fraction:
     return Fraction(fps).limit_denominator(1001)
 
 
-def output_rate(driving_fps: float | Fraction, stride: int, fps: float | Fraction | None = None) -> Fraction:
-    """Frame rate of the result: the driving rate over the (effective) stride, so that motion keeps its speed."""
-    return exact_rate(fps) if fps is not None else exact_rate(driving_fps) / stride
-
-
 def at_constant_rate(
     timed: Iterable[tuple[Fraction, Frame | None]],
     step: Fraction,

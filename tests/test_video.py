@@ -7,7 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from choreo.media.frame_sampling import exact_rate, output_rate, published_indices
+from choreo.media.frame_sampling import exact_rate, published_indices
 from choreo.media.video import open_source, probe, read_frames
 from PIL import Image
 
@@ -45,7 +45,6 @@ def test_constant_rate_takes_exactly_the_published_frames(tmp_path, fps, stride)
 
 def test_rates_are_exact():
     assert exact_rate(29.97) == NTSC and exact_rate(23.976) == Fraction(24000, 1001) and exact_rate(12.5) == 12.5
-    assert output_rate(29.97, 2) == Fraction(15000, 1001) and output_rate(30, 2, 24) == 24
     for rate in (0, -1, 1001, float("nan")):
         with pytest.raises(ValueError, match="frame rate"):
             exact_rate(rate)
