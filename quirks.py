@@ -21,8 +21,10 @@ class Quirks:
     """The 10-step Align-Your-Steps schedule stops at sigma 0.002 instead of 0."""
     pose_strength_ignored: bool = False
     """The pose strength has no effect."""
+    always_guided: bool = False
+    """The unconditional pass runs at any guidance, so that guidance below 1 leans towards it."""
 
 
 CLEAN = Quirks()
 PUBLISHED = Quirks(truncated_round_trip=True, network_precision=True, truncated_frames=True)  # MimicMotion
-WRAPPER = Quirks(ays_above_zero=True, pose_strength_ignored=True)  # MimicMotion's ComfyUI wrapper
+WRAPPER = Quirks(ays_above_zero=True, pose_strength_ignored=True, always_guided=True)  # MimicMotion's ComfyUI wrapper

@@ -81,7 +81,8 @@ def sample_svd(
     dtype = dtype or current().dtype
     state_dtype = dtype if quirks.network_precision else torch.float32
     tiles = windows(conditioning.num_frames, window, overlap)
-    passes = _Passes(predict, conditioning, dtype, needs_unconditional(*guidance), pose_use.strength)
+    guided = needs_unconditional(*guidance) or quirks.always_guided
+    passes = _Passes(predict, conditioning, dtype, guided, pose_use.strength)
     passes.choose_batches(batch_passes, len(tiles[0]))
     ramp = guidance_ramp(*guidance, conditioning.num_frames)
     x = _first_latents(conditioning, noise, window, initial_scale(sigmas), state_dtype)

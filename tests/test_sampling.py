@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from choreo.conditioning.mimicmotion import SVDConditioning, added_time_ids
-from choreo.quirks import PUBLISHED
+from choreo.quirks import PUBLISHED, WRAPPER
 from choreo.runtime import Runtime, use
 from choreo.samplers.sigmas import karras_sigmas, lcm_sigmas
 from choreo.samplers.svd import PoseUse, sample_svd, seeded_noise
@@ -90,6 +90,14 @@ def test_no_unconditional_pass_without_guidance():
     plain = _sample(stand_in, frames=4, guidance=(1.0, 1.0))
     assert len(stand_in.calls) == STEPS
     torch.testing.assert_close(plain, _sample(frames=4, guidance=(1.0, 1.0 + 1e-6)), rtol=1e-4, atol=1e-4)
+
+
+def test_guidance_below_one_leans_towards_the_unconditional_pass_where_published():
+    low, zero, plain = (
+        _sample(frames=4, guidance=(strength, strength), quirks=WRAPPER) for strength in (0.25, 0.0, 1.0)
+    )
+    torch.testing.assert_close(plain, _sample(frames=4, guidance=(1.0, 1.0)), rtol=1e-4, atol=1e-4)
+    assert (low - zero).abs().max() < 0.5 * (low - plain).abs().max()
 
 
 def test_the_unconditional_pass_sees_neither_picture_nor_pose():
