@@ -1,9 +1,14 @@
-"""The command line: `choreo animate`, `poses`, `decode`, `demo`, `models` and `download`."""
+"""The command line: `choreo animate`, `poses`, `decode`, `demo`, `inspect`, `models` and `download`."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib.metadata
+import io
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,7 +19,9 @@ from typing import Literal
 
 import torch
 import tyro
+from tqdm.contrib.logging import logging_redirect_tqdm
 
+from .model_loaders import inspection
 from .model_loaders.catalogue import model_folders, table
 from .model_loaders.download import download
 from .pipelines.demo import Demo, run_demo
@@ -23,6 +30,7 @@ from .pipelines.pose_job import FindPoses, find_poses
 from .runtime import use
 from .terminal import TerminalRuntime
 
+DISTRIBUTION = "comfyui-choreo"
 DEBUG_VARIABLE = "CHOREO_DEBUG"
 EXPECTED = (ValueError, OSError, MemoryError, FloatingPointError, ImportError)  # their messages are for the user
 
@@ -38,14 +46,15 @@ class Device:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """This device is the runtime inside the block; stage times are printed at its end."""
+        """This device is the runtime inside the block; stage times are printed at its end, however it ends."""
         runtime = TerminalRuntime(self.device, None if self.dtype is None else getattr(torch, self.dtype))
         try:
-            with use(runtime):
+            with use(runtime), logging_redirect_tqdm():
                 yield
         finally:
             runtime.close()
-        print(runtime.summary())
+            if runtime.times:
+                print(runtime.summary())
 
 
 def animate(job: Animate, device: Device) -> None:
@@ -63,7 +72,7 @@ def poses(job: FindPoses, device: Device) -> None:
 
 
 def decode(job: Decode, device: Device) -> None:
-    """Write the video of latents that a job left behind when its video could not be written."""
+    """Write the video of latents that a job kept because it could not write its video."""
     with device.in_use():
         print(f"Wrote {decode_to_file(job)}")
 
@@ -73,6 +82,20 @@ def demo(job: Demo, device: Device) -> None:
     with device.in_use():
         video, picture = run_demo(job)
         print(f"Wrote {video}, and all its stages in {picture}")
+
+
+def inspect(path: tyro.conf.Positional[Path]) -> None:
+    """Say what a weights file is, or every one in a folder: what it holds, what is missing and what is surplus.
+
+    Args:
+        path: The file or folder.
+    """
+    for file in inspection.inspect(path):
+        dtypes = ", ".join(f"{number} {name}" for name, number in file.dtypes.items())
+        print(f"{file.path}: {file.title}")
+        print(f"  {file.num_tensors} tensors ({dtypes}), {file.num_parameters:,} parameters, {file.num_bytes:,} bytes")
+        for line in (*file.notes, *file.problems):
+            print(f"  {line}")
 
 
 def models(models: Path | None = None) -> None:
@@ -103,25 +126,68 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "poses": poses,
     "decode": decode,
     "demo": demo,
+    "inspect": inspect,
     "models": models,
     "download": fetch,
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 after an error that was explained, 130 after Ctrl-C."""
+    """Run one command; returns the exit status: 0, 1 after an error that was explained, 130 after Ctrl-C.
+
+    Leaves with status 2 when the arguments cannot be understood.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"choreo {_version()}")
+        return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    warnings.showwarning = lambda message, *_, **__: print(f"Warning: {message}", file=sys.stderr)
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+    warnings.showwarning = lambda message, *_, **__: logging.warning("Warning: %s", message)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what schedulers of clusters send before they kill
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="choreo", args=arguments, config=config)
+        _parsed(arguments or ["--help"])()
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
     except EXPECTED as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        print(f"choreo: {error}", file=sys.stderr)
+        print(f"choreo: {_sentence(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _parsed(arguments: list[str]) -> Callable[[], None]:
+    """The command with its values; ValueError in our own words for values that cannot work."""
+
+    def later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+        return functools.wraps(command)(lambda *values, **named: functools.partial(command, *values, **named))
+
+    commands = {name: later(command) for name, command in COMMANDS.items()}
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(commands, prog="choreo", args=arguments, config=config)
+    except SystemExit as leaving:
+        # tyro frames the errors of our settings and names them after its own wrappers; they are whole sentences
+        refused = leaving.__context__
+        if isinstance(getattr(refused, "arg", None), str) and isinstance(refused.__context__, ValueError):
+            raise refused.__context__ from None
+        sys.stderr.write(said.getvalue())
+        raise
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, without the number and the quotes of the operating system's."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}." if error.filename else error.strerror
+    return str(error) or ("Out of memory." if isinstance(error, MemoryError) else type(error).__name__)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "of an unknown version (it is not installed as a package)"

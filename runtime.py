@@ -35,13 +35,16 @@ class Runtime:
     def on_device(self, *modules: torch.nn.Module) -> Iterator[None]:
         """Modules are on :attr:`device` and in :attr:`dtype` inside the block; after it back on the CPU, dtype kept."""
         try:
-            for module in modules:
-                torch.nn.Module.to(module, self.device, self.dtype)  # diffusers' own `to` warns without cause
+            with_smaller_batches(lambda _: self._move(modules), [1], f"moving networks to {self.device}")
             yield
         finally:
             for module in modules:
                 module.to("cpu")
             self.free()
+
+    def _move(self, modules: Sequence[torch.nn.Module]) -> None:
+        for module in modules:
+            torch.nn.Module.to(module, self.device, self.dtype)  # diffusers' own `to` warns without cause
 
     def free(self) -> None:
         """Give memory that torch caches but nobody uses back to the device."""
@@ -98,10 +101,18 @@ def with_smaller_batches(run: Callable[[int], T], batch_sizes: Sequence[int], wh
     for batch_size in batch_sizes:
         try:
             return run(batch_size)
-        except torch.OutOfMemoryError:
-            pass  # leave the except block first, so that the traceback lets go of its tensors
-        current().free()
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+        current().free()  # behind the except block, so that the traceback has let go of its tensors
+    tried = f", even with the smallest batch ({batch_sizes[-1]})" if len(batch_sizes) > 1 else ""
     raise MemoryError(
-        f"Out of memory while {what}, even with the smallest batch ({batch_sizes[-1]}). "
+        f"Out of memory while {what}{tried}. "
         "Choose a smaller size or a shorter window, close other programs that use the GPU, or run on the CPU."
     )
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory: on CUDA the error has a class of its own, on the CPU and MPS only words."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -26,6 +26,13 @@ def complete_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_name(path: Path) -> None:
+    """Raise now what writing a file there would raise: it is a folder, or its folder cannot be made or written to."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, but a file is to be written there.")
+    free_name(path.with_name(f".{path.name}.check")).unlink()
+
+
 def free_name(path: Path) -> Path:
     """`path`, or `name-2.suffix`, `name-3.suffix`, … when it is taken; the file is created, empty."""
     path.parent.mkdir(parents=True, exist_ok=True)

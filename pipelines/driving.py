@@ -6,6 +6,7 @@ pictures. All end as one :class:`Driving`: drawn poses, the first of which is th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -32,21 +33,19 @@ MIN_JOINTS = 3  # with fewer visible body joints a detection is taken for a pict
 
 
 @dataclass(frozen=True)
-class PoseSettings:
-    """How driving poses are cleaned, fitted to the reference and drawn; see docs/pose.md."""
+class PoseCleaning:
+    """Whose poses are taken, how they are cleaned, and what of them is drawn; see docs/pose.md."""
 
     people: Literal["largest", "centre", "index", "tracked", "all"] = "largest"
     """Which people of the driving clip drive the result."""
     person: int = 0
-    """With --people index or tracked: which one, from 0."""
+    """For people "index" and "tracked": which one, from 0."""
     gaps: Literal["hold", "interpolate", "blank", "raise"] = "hold"
     """What to do in frames where nobody is found."""
     smooth: Literal["none", "one-euro", "gaussian", "median"] = "none"
     """Smoothing of the motion over time."""
     min_score: float = 0.0
     """Points found with less confidence than this (0..1) count as not found."""
-    align: Literal["mimicmotion", "stableanimator", "robust", "limbs", "none"] = "mimicmotion"
-    """How the motion is fitted to the person of the reference picture."""
     body: bool = True
     """Draw body limbs and joints."""
     hands: bool = True
@@ -54,9 +53,23 @@ class PoseSettings:
     face: bool = True
     """Draw the face."""
 
+    def __post_init__(self) -> None:
+        if self.person < 0:
+            raise ValueError(f"person is {self.person}, but people are counted from 0.")
+        if not 0 <= self.min_score < math.inf:
+            raise ValueError(f"min_score must be a number that is not negative, got {self.min_score}.")
+
     def draw(self, poses: Poses, size: tuple[int, int], style: str) -> Iterator[np.ndarray]:
         """Pictures of the poses, uint8 (height, width, 3) RGB, with the parts that are switched on."""
         return draw_clip(poses, size, style, body=self.body, hands=self.hands, face=self.face)
+
+
+@dataclass(frozen=True)
+class PoseSettings(PoseCleaning):
+    """How driving poses are cleaned, fitted to the reference and drawn; see docs/pose.md."""
+
+    align: Literal["mimicmotion", "stableanimator", "robust", "limbs", "none"] = "mimicmotion"
+    """How the motion is fitted to the person of the reference picture; see docs/alignment.md."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +99,7 @@ def has_person(poses: Poses, frame: int = 0) -> bool:
     return bool((np.sum(scores[:, BODY] > VISIBLE, axis=1) >= MIN_JOINTS).any())
 
 
-def clean(poses: Poses, settings: PoseSettings) -> Poses:
+def clean(poses: Poses, settings: PoseCleaning) -> Poses:
     """Choose people, drop faint points, fill gaps and smooth, in this order."""
     poses = choose_people(poses, settings.people, settings.person)
     if settings.min_score > 0:
@@ -101,7 +114,7 @@ def drive_by_poses(
 
     poses: the driving clip.
     reference: the pose of the reference picture (one frame); without a person in it, or when it is None, the first
-    driving pose stands for it and nothing is aligned.
+    driving pose that shows somebody stands for it and nothing is aligned.
     size: (height, width) of the reference picture and of the pose pictures.
     """
     poses = clean(poses, settings)
@@ -112,7 +125,8 @@ def drive_by_poses(
     else:
         poses = onto_canvas(poses, size)
         why = "" if reference is None else "No person was found in the reference picture. "
-        reference, note = poses[0], f"{why}{FIRST_POSE}, and nothing is aligned."
+        first = next((frame for frame in range(len(poses)) if has_person(poses, frame)), 0)
+        reference, note = poses[first], f"{why}{FIRST_POSE}, and nothing is aligned."
 
     def pictures() -> Iterator[np.ndarray]:
         return chain(settings.draw(reference, size, style), settings.draw(poses, size, style))

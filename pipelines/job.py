@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import partial
+from hashlib import sha256
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 
-from ..conditioning.picture import check_size, cover_crop, video_size
+from ..conditioning.picture import SIZE_MULTIPLE, check_size, cover_crop, video_size
 from ..media.pictures import load_picture
-from ..media.write import check_writable
 from ..model_loaders.catalogue import find_file, require_file
 from ..model_loaders.mimicmotion import MimicMotionNetworks, load_mimicmotion
 from ..model_loaders.svd import SVDParts, load_svd_parts
-from ..model_loaders.tiny import DETECTOR_FILE, POSE_FILE, TINY_FOLDER, load_tiny
+from ..model_loaders.tiny import DETECTOR_FILE, POSE_FILE, TINY_FOLDER, load_tiny, tiny_is_trained
 from ..pose.openpose_json import save_json
+from ..runtime import current
+from ..samplers.windows import check_window
 from .driving import Driving, PoseSettings
-from .inputs import DEFAULT_FPS, Clip, Detection, DrivingInputs
-from .latents_file import VideoFacts, decode_to_video, latents_path, load_latents, save_latents, write_video
+from .inputs import DEFAULT_FPS, Clip, Detection, DrivingInputs, check_outputs
+from .latents_file import StepKeeper, VideoFacts, decode_to_video, latents_path, load_latents, write_video
 from .mimicmotion import Settings, generate
 
 log = logging.getLogger(__name__)
 
 STYLE = "mimicmotion"
+LOADING = "loading networks"
+SAME_RATE = 1e-3  # sound is in step with pictures whose rate differs by a smaller share
 RESOLUTION = {"mimicmotion": 576, "tiny": 128}
 SVD_NAMES = (
     "stable-video-diffusion-img2vid-xt-1-1",
@@ -68,10 +72,14 @@ class Weights:
     def load(self) -> tuple[MimicMotionNetworks, SVDParts]:
         """The networks, on the CPU."""
         paths = self.paths()
+        current().progress(LOADING, 0, 1)
         if paths is None:
-            return load_tiny()
-        weights, pose_net, svd = paths
-        return load_mimicmotion(weights, pose_net), load_svd_parts(svd)
+            networks = load_tiny()
+        else:
+            weights, pose_net, svd = paths
+            networks = load_mimicmotion(weights, pose_net), load_svd_parts(svd)
+        current().progress(LOADING, 1, 1)
+        return networks
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,9 @@ class Animate:
         if self.size is not None:
             width, height = self.size
         else:
-            resolution = self.resolution or RESOLUTION[self.networks.model]
+            resolution = RESOLUTION[self.networks.model] if self.resolution is None else self.resolution
+            if resolution < SIZE_MULTIPLE:
+                raise ValueError(f"resolution must be a multiple of {SIZE_MULTIPLE} pixels, got {resolution}.")
             height, width = video_size(*picture.shape[:2], resolution)
         check_size(height, width)
         return height, width
@@ -125,7 +135,7 @@ class Animate:
 
 @dataclass(frozen=True)
 class Decode:
-    """Decode latents that a job left behind when its video could not be written."""
+    """Write the video of latents that a job kept because it could not write its video."""
 
     latents: Path
     """The .latents.safetensors file that the message named."""
@@ -138,50 +148,78 @@ def animate_to_file(job: Animate) -> Path:
     """Do a whole job and return the path of its video.
 
     Whatever can be checked is checked before minutes are spent. The latents are kept in a file beside the video
-    until it is complete, so that a full disk or a failing decoder costs no sampling (:class:`Decode`).
+    after every step until it is complete: the same job then goes on from there, with the same result, whatever
+    broke it off.
     """
-    check_writable(job.output)
+    inputs = job.driving_inputs()
+    inputs.check()
+    check_outputs(
+        (job.reference, job.video, job.poses), videos=(job.output, job.save_pose_video), files=(job.save_poses,)
+    )
     picture = load_picture(job.reference)
     picture = cover_crop(picture, job.video_size(picture))
-    job.networks.paths()
-    driving = job.driving_inputs().drive(picture, STYLE)
+    networks, parts = job.networks.load()
+    check_window(job.sampling.window or networks.window, job.sampling.overlap)
+    if job.networks.model == "tiny" and not tiny_is_trained():
+        log.info("The tiny model is not trained: its video is noise, and only shows that every stage works.")
+    driving = inputs.drive(picture, STYLE)
     for note in driving.notes:
         log.info(note)
-    fps = job.clip.fps or driving.fps or DEFAULT_FPS
-    _save_extras(job, driving, VideoFacts(fps, job.sampling.decode_chunk), picture.shape[:2])
-    networks, parts = job.networks.load()
-    latents = generate(networks, parts, picture, driving.pictures(), job.sampling)
-    del networks
-    audio = None if driving.audio_path is None else str(driving.audio_path)
-    facts = VideoFacts(fps, job.sampling.decode_chunk, 1, audio, driving.audio_start)
-    kept = latents_path(job.output)
-    save_latents(kept, latents, facts)
-    _decode(parts, latents, facts, job.output, kept)
+    facts = _facts(job, driving)
+    _save_extras(job, driving, facts, picture.shape[:2])
+    name = latents_path(job.output, _fingerprint(job, picture, driving))
+    keeper = StepKeeper(name, facts, len(job.sampling.noise_levels()) - 1)
+    try:
+        kept = keeper.run(partial(generate, networks, parts, picture, driving.pictures(), job.sampling))
+        del networks
+        decode_to_video(parts, kept, job.output)
+    except BaseException:
+        if keeper.path.is_file():
+            log.warning("What was sampled is kept in %s: the same command goes on from there.", keeper.path)
+        raise
+    keeper.drop()
     return job.output
 
 
 def decode_to_file(job: Decode) -> Path:
     """Write the video of kept latents and return its path; the latents stay."""
-    check_writable(job.output)
-    latents, facts = load_latents(job.latents)
+    check_outputs((job.latents,), videos=(job.output,))
+    kept = load_latents(job.latents)
+    if kept.done < kept.steps:
+        raise ValueError(
+            f"{job.latents} holds step {kept.done} of {kept.steps} of a job that was broken off: start the same job "
+            "again, it goes on from there."
+        )
     _, parts = job.networks.load()
-    decode_to_video(parts, latents, facts, job.output)
+    decode_to_video(parts, kept, job.output)
     return job.output
 
 
-def _decode(parts: SVDParts, latents: torch.Tensor, facts: VideoFacts, video: Path, kept: Path) -> None:
-    try:
-        decode_to_video(parts, latents, facts, video)
-    except Exception:
-        log.warning(f"Nothing that was sampled is lost: `choreo decode --latents {kept}` goes on from there.")
-        raise
-    kept.unlink()
+def _fingerprint(job: Animate, picture: np.ndarray, driving: Driving) -> str:
+    """Eight letters that differ between jobs whose latents may differ: networks, settings, picture and poses."""
+    digest = sha256(repr((job.networks, job.sampling, current().dtype)).encode())
+    for drawing in chain([picture], driving.pictures()):
+        digest.update(drawing.tobytes())
+    return digest.hexdigest()[:8]
+
+
+def _facts(job: Animate, driving: Driving) -> VideoFacts:
+    """Rate and sound of the video; sound only where pictures keep their speed."""
+    fps = job.clip.fps or driving.fps
+    if fps is None:
+        fps = DEFAULT_FPS
+        log.info("Nothing tells the frame rate of the driving clip; the video plays at %d frames per second.", fps)
+    audio = driving.audio_path
+    if audio is not None and driving.fps is not None and abs(fps / driving.fps - 1) > SAME_RATE:
+        log.info("The video has no sound, because it plays at another speed than the driving clip.")
+        audio = None
+    return VideoFacts(fps, job.sampling.decode_chunk, 1, None if audio is None else str(audio), driving.audio_start)
 
 
 def _save_extras(job: Animate, driving: Driving, facts: VideoFacts, size: tuple[int, int]) -> None:
     if job.save_poses is not None:
         if driving.poses is None:
-            raise ValueError("--save-poses needs keypoints, but the driving poses are ready skeleton pictures.")
+            raise ValueError("There are no keypoints to save (--save-poses): the driving poses are skeleton pictures.")
         save_json(job.save_poses, driving.poses)
     if job.save_pose_video is not None:
-        write_video(job.save_pose_video, islice(driving.pictures(), 1, None), size, facts)
+        write_video(job.save_pose_video, islice(driving.pictures(), 1, None), size, replace(facts, audio_path=None))

@@ -80,6 +80,8 @@ class Settings:
             raise ValueError(
                 f"pose_start and pose_end must satisfy 0 <= start <= end <= 1, got {self.pose_start}, {self.pose_end}."
             )
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be a whole number from 0 to 2^63 - 1, got {self.seed}.")
         if self.decode_chunk < 1:
             raise ValueError(f"decode_chunk must be at least 1 frame, got {self.decode_chunk}.")
         if self.window is not None:
@@ -135,6 +137,7 @@ def generate(
     *,
     noise: Noise | None = None,
     on_step: Callable[[int, torch.Tensor], None] | None = None,
+    resume: tuple[int, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Latents (1 + driving poses, 4, h, w) float32 of the animated picture, scaled; frame 0 is the picture itself.
 
@@ -145,6 +148,7 @@ def generate(
     noise: in place of the seed: noise(*shape) gives unit Gaussian values, in the order picture (1, 3, H, W), latents
         (1, window, 4, h, w), steps.
     on_step: called with the number of each step and the latents (frames, 4, h, w) after it.
+    resume: go on behind so many steps, from the latents after the last of them, of a run with the same arguments.
     Raises ValueError for what cannot work, before any network runs.
     """
     window = settings.window or networks.window
@@ -165,7 +169,7 @@ def generate(
         clip_method=settings.clip_method,
         quirks=settings.quirks,
     )
-    return sample(networks.unet, conditioning, settings, window, noise, on_step=on_step)
+    return sample(networks.unet, conditioning, settings, window, noise, on_step=on_step, resume=resume)
 
 
 def size_multiple(networks: Any, parts: Any) -> int:
@@ -182,6 +186,7 @@ def sample(
     noise: Noise,
     *,
     on_step: Callable[[int, torch.Tensor], None] | None = None,
+    resume: tuple[int, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Latents (frames, 4, h, w) of a conditioned clip, with the exact speed-ups in place for the length of the run."""
     strength = 1.0 if settings.quirks.pose_strength_ignored else settings.pose_strength
@@ -199,4 +204,5 @@ def sample(
             dtype=unet.dtype,
             quirks=settings.quirks,
             on_step=on_step,
+            resume=resume,
         )

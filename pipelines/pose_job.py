@@ -6,13 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from ..media.write import check_writable
 from ..model_loaders.tiny import DETECTOR_FILE, POSE_FILE, TINY_FOLDER
 from ..pose.draw import overlay
-from ..pose.openpose_json import load_json, save_json
+from ..pose.openpose_json import save_json
 from ..pose.poses import Poses
-from .driving import PoseSettings, clean
-from .inputs import DEFAULT_FPS, Clip, Detection, cut_poses, is_pose_data, open_clip
+from .driving import PoseCleaning, clean
+from .inputs import DEFAULT_FPS, Clip, Detection, check_outputs, is_pose_data, load_poses, open_clip
 from .latents_file import VideoFacts, write_video
 
 
@@ -23,7 +22,7 @@ class FindPoses:
     source: Path
     """Video, animated picture, picture, folder of pictures, or poses as JSON."""
     output: Path | None = None
-    """Write the poses as JSON; opens again with --poses."""
+    """Write the poses as JSON, which can drive an animation."""
     flavour: Literal["scored", "openpose"] = "scored"
     """"scored" keeps all scores; "openpose" is what other OpenPose tools write: every confidence 0 or 1."""
     drawing: Path | None = None
@@ -38,7 +37,7 @@ class FindPoses:
     """A models folder to look in first."""
     clip: Clip = field(default_factory=Clip)
     detection: Detection = field(default_factory=Detection)
-    pose: PoseSettings = field(default_factory=lambda: PoseSettings(people="all"))
+    pose: PoseCleaning = field(default_factory=lambda: PoseCleaning(people="all"))
 
 
 def find_poses(job: FindPoses) -> Poses:
@@ -46,10 +45,8 @@ def find_poses(job: FindPoses) -> Poses:
     from_file = is_pose_data(job.source)
     if job.overlay is not None and from_file:
         raise ValueError("--overlay needs the pictures that the poses were found in, but the source holds poses.")
-    for video in (job.drawing, job.overlay):
-        if video is not None:
-            check_writable(video)
-    poses = clean(cut_poses(load_json(job.source), job.clip) if from_file else _detect(job), job.pose)
+    check_outputs((job.source,), videos=(job.drawing, job.overlay), files=(job.output,))
+    poses = clean(load_poses(job.source, job.clip) if from_file else _detect(job), job.pose)
     if job.output is not None:
         save_json(job.output, poses, job.flavour)
     facts = VideoFacts(job.clip.fps or poses.fps or DEFAULT_FPS, decode_chunk=1)

@@ -15,6 +15,7 @@ import numpy as np
 from ..runtime import current, with_smaller_batches
 from . import simcc, yolox
 from .boxes import box_around, overlaps
+from .gaps import frame_ranges
 from .onnx_kinds import DWPOSE, YOLO_NAS, YOLOX
 from .onnx_models import OnnxModel, open_model
 from .poses import VISIBLE, Poses
@@ -131,8 +132,9 @@ class PoseDetector:
             self.crops.clear()
         if size is None:
             raise ValueError("There is no frame to find poses in: the video or the folder of pictures is empty.")
-        if empty:
-            log.warning("Nobody was found in %d of %d frames, first in frame %d", len(empty), len(found), empty[0])
+        if empty and len(found) > 1:  # of a single picture the caller says it in better words
+            ranges = frame_ranges(np.array(empty))
+            log.warning("Nobody was found in %d of %d frames (%s).", len(empty), len(found), ranges)
         return _as_poses(found, size, fps)
 
     def _tracked(

@@ -47,8 +47,8 @@ def fill_gaps(poses: Poses, policy: str = "hold") -> Poses:
     if policy == "raise":
         if len(empty):
             raise ValueError(
-                f"No person was found in {len(empty)} of {len(poses)} frames ({_ranges(empty)}): choose another gap "
-                "policy (hold, interpolate, blank) to go on."
+                f"No person was found in {len(empty)} of {len(poses)} frames ({frame_ranges(empty)}): choose another "
+                "gap policy (hold, interpolate, blank) to go on."
             )
         return poses
     return _fill(poses, policy == "interpolate")
@@ -108,7 +108,7 @@ def _fill_joints(points: np.ndarray, scores: np.ndarray, present: np.ndarray, br
         points[:, [joint]], scores[:, [joint]] = one
 
 
-def _ranges(frames: np.ndarray) -> str:
+def frame_ranges(frames: np.ndarray) -> str:
     """Frame numbers in short: 3-5, 9."""
     runs = np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1)
     shown = [f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]

@@ -224,17 +224,17 @@ def _kind(value: Any) -> str:
     return {list: "a list", str: "text", type(None): "null"}.get(type(value), f"{value!r}")
 
 
-def save_json(path: str | Path, poses: Poses) -> None:
-    """Write a clip as a JSON list of OpenPose frames of the flavour "scored"; :func:`load_json` reads it back.
+def save_json(path: str | Path, poses: Poses, flavour: str = "scored") -> None:
+    """Write a clip as a JSON list of OpenPose frames (:func:`to_openpose`); :func:`load_json` reads it back.
 
-    Scores, fps, size and slots come back as they are, coordinates to the last digits of a float64 (1e-15). The
-    file appears when it is complete.
+    With the flavour "scored", scores, fps, size and slots come back as they are, coordinates to the last digits of a
+    float64 (1e-15). The file appears when it is complete.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.write_text(json.dumps(to_openpose(poses), allow_nan=False), encoding="utf-8")
+        unfinished.write_text(json.dumps(to_openpose(poses, flavour), allow_nan=False), encoding="utf-8")
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

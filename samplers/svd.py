@@ -87,11 +87,8 @@ def sample_svd(
     ramp = guidance_ramp(*guidance, conditioning.num_frames)
     x = _first_latents(conditioning, noise, window, initial_scale(sigmas), state_dtype)
     times = timesteps(sigmas).to(state_dtype)
-    steps, done = len(times), 0
-    if resume is not None:
-        done, x = resume[0], resume[1].to(x)
-        for _ in range(done if sampler == "animate_lcm" else 0):
-            noise(1, *x.shape)  # what those steps have drawn
+    steps = len(times)
+    done, x = (0, x) if resume is None else _resumed(*resume, x, noise if sampler == "animate_lcm" else None)
     for i, t in enumerate(times[done:], done):
         sigma, sigma_next = sigmas[i], sigmas[i + 1]
         fusion = LatentFusion((passes.num_rows, *x.shape), state_dtype)
@@ -119,6 +116,15 @@ def _first_latents(
     height, width = conditioning.image_latents.shape[-2:]
     period = noise(1, window, 4, height, width)[0].to(dtype) * scale
     return period[torch.arange(conditioning.num_frames) % window]
+
+
+def _resumed(done: int, latents: torch.Tensor, first: torch.Tensor, noise: Noise | None) -> tuple[int, torch.Tensor]:
+    """Steps done and latents after them, with the noise that those steps drew drawn again."""
+    if latents.shape != first.shape:
+        raise ValueError(f"The latents to go on from have the shape {tuple(latents.shape)}, not {tuple(first.shape)}.")
+    for _ in range(done if noise else 0):
+        noise(1, *first.shape)
+    return done, latents.to(first)
 
 
 def _finite(prediction: torch.Tensor, where: str) -> torch.Tensor:

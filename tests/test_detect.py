@@ -98,7 +98,7 @@ def test_nobody_is_the_whole_picture_or_skipped(detector, caplog):
     np.testing.assert_array_equal(detector().boxes_for_nobody(empty), [[0, 0, 160, 120]])
     poses = detector(nobody="skip").extract([empty, empty])
     assert len(poses) == 2 and not poses.present.any()
-    assert "Nobody was found in 2 of 2 frames, first in frame 0" in caplog.text
+    assert "Nobody was found in 2 of 2 frames (frames 0-1)." in caplog.text
 
 
 def test_min_score_passes_over_people(detector):
