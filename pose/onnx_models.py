@@ -63,7 +63,7 @@ class OnnxModel:
     def run(self, *arrays: np.ndarray) -> list[np.ndarray]:
         """All outputs, in the file's order, for the inputs in the file's order.
 
-        Raises torch.OutOfMemoryError where onnxruntime has an error of its own, so that one handler does for both.
+        Raises torch.cuda.OutOfMemoryError where onnxruntime has an error of its own, so that one handler does for both.
         """
         if self._session is None:
             raise ValueError(f"{self.path.name} was closed; open it again before running it")
@@ -75,7 +75,7 @@ class OnnxModel:
             message = f"{self.path.name} ran out of memory on {self.provider}"
         import torch
 
-        raise torch.OutOfMemoryError(message)
+        raise torch.cuda.OutOfMemoryError(message)  # its name before torch 2.5 too
 
     def close(self) -> None:
         """Free the network's memory; harmless when done twice."""
