@@ -115,4 +115,4 @@ def with_smaller_batches(run: Callable[[int], T], batch_sizes: Sequence[int], wh
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """Whether torch ran out of memory: on CUDA the error has a class of its own, on the CPU and MPS only words."""
     words = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
