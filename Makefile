@@ -32,7 +32,7 @@ test-install: $(INSTALLED) ## does requirements.txt leave three kinds of host as
 test-oldest: $(INSTALLED) ## unit tests and golden files on the lowest versions that requirements.txt names
 	$(BIN)/python -m tests.install oldest
 
-smoke-full: $(INSTALLED) ## full-size random weights in the real layouts, a few frames on the CPU (needs 20 GB of disk)
+smoke-full: $(INSTALLED) ## full-size random weights in the real layouts, a few frames on the CPU (7 GB of disk)
 	$(BIN)/python -m tests.smoke_full
 
 bench: $(INSTALLED) ## the published loops against ours: ratio, time per stage, peak memory
