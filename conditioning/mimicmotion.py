@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..networks.finite import check_finite
 from ..quirks import CLEAN, Quirks
 from ..runtime import current, with_smaller_batches
 from .clip_image import ClipMethod, clip_pixels, embed_picture
@@ -83,7 +84,7 @@ def _embed(image_encoder: nn.Module, pixels: torch.Tensor, method: ClipMethod) -
     current().check_cancelled()
     with torch.no_grad(), current().on_device(image_encoder):
         embeds = embed_picture(image_encoder, clip_pixels(picture, method, image_encoder.config.image_size))
-    return _finite(embeds.float().cpu(), "the CLIP embedding of the picture")
+    return check_finite(embeds.float().cpu(), "the CLIP embedding of the picture")
 
 
 def encode_picture(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
@@ -97,7 +98,7 @@ def encode_picture(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 
     with torch.no_grad(), runtime.on_device(vae):
         latents = with_smaller_batches(encode, [1], "encoding the picture")
-    return _finite(latents, "the VAE latents of the picture")
+    return check_finite(latents, "the VAE latents of the picture")
 
 
 def encode_poses(
@@ -152,17 +153,8 @@ def _encode_group(pose_net: nn.Module, group: torch.Tensor, quirks: Quirks) -> I
         ]
 
     for part in with_smaller_batches(encode, [POSE_BATCH, 4, 1], "computing pose features"):
-        yield from _finite(part, "the pose features")
+        yield from check_finite(part, "the pose features")
 
 
 def _pose_values(pixels: torch.Tensor, dtype: torch.dtype, quirks: Quirks) -> torch.Tensor:
     return to_signed(pixels, dtype) if quirks.network_precision else to_signed(pixels).to(dtype)
-
-
-def _finite(values: torch.Tensor, what: str) -> torch.Tensor:
-    if not torch.isfinite(values).all():
-        raise FloatingPointError(
-            f"NaN or infinity in {what}, computed in {str(values.dtype).removeprefix('torch.')} or the network's "
-            "dtype; load the network in bfloat16 or float32, or check its weights."
-        )
-    return values

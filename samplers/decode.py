@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..networks.finite import check_finite
 from ..networks.speedups import faster
 from ..quirks import CLEAN, Quirks
 from ..runtime import current, with_smaller_batches
@@ -43,11 +44,7 @@ def _decode_chunk(vae: nn.Module, latents: torch.Tensor, start: int) -> torch.Te
             return vae.decode(z, num_frames=len(z)).sample.float().cpu()
 
     frames = with_smaller_batches(decode, [len(z)], f"decoding {len(z)} frames at once")
-    if not torch.isfinite(frames).all():
-        raise FloatingPointError(
-            f"NaN or infinity in the decoded frames {start} to {start + len(z) - 1}; "
-            "load the VAE in bfloat16 or float32, or check its weights."
-        )
+    check_finite(frames, f"the decoded frames {start} to {start + len(z) - 1}")
     return to_unit(frames).permute(0, 2, 3, 1)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..networks.finite import check_finite
 from ..quirks import CLEAN, Quirks
 from ..runtime import current, with_smaller_batches
 from .animate_lcm import lcm_step
@@ -91,13 +92,9 @@ def sample_svd(
     done, x = (0, x) if resume is None else _resumed(*resume, x, noise if sampler == "animate_lcm" else None)
     for i, t in enumerate(times[done:], done):
         sigma, sigma_next = sigmas[i], sigmas[i + 1]
-        fusion = LatentFusion((passes.num_rows, *x.shape), state_dtype)
         scaled = x / (sigma**2 + 1) ** 0.5
-        for k, tile in enumerate(tiles):
-            for row, prediction in passes.run(scaled, t, tile, pose_use.active(i, steps)):
-                fusion.add(row, tile, _finite(prediction, f"step {i + 1} of {steps}, window {k + 1} of {len(tiles)}"))
-            current().progress("sampling", i * len(tiles) + k + 1, steps * len(tiles))
-        predictions = fusion.mean()
+        with_poses = pose_use.active(i, steps)
+        predictions = _fused_predictions(passes, scaled, t, tiles, with_poses=with_poses, step=(i, steps))
         v = guide(*predictions, ramp) if passes.num_rows == 2 else predictions[0]
         denoised = denoised_from_v(x, v, sigma)
         if sampler == "animate_lcm":
@@ -108,6 +105,26 @@ def sample_svd(
         if on_step is not None:
             on_step(i, x)
     return x.float()
+
+
+def _fused_predictions(
+    passes: _Passes,
+    scaled: torch.Tensor,
+    t: torch.Tensor,
+    tiles: list[list[int]],
+    *,
+    with_poses: bool,
+    step: tuple[int, int],
+) -> torch.Tensor:
+    """(passes, frames, 4, h, w): the mean over the windows of what each pass predicts; step: (number, of how many)."""
+    fusion = LatentFusion((passes.num_rows, *scaled.shape), scaled.dtype)
+    i, steps = step
+    for k, tile in enumerate(tiles):
+        where = f"step {i + 1} of {steps}, window {k + 1} of {len(tiles)}"
+        for row, prediction in passes.run(scaled, t, tile, with_poses):
+            fusion.add(row, tile, check_finite(prediction, f"the UNet's prediction in {where}"))
+        current().progress("sampling", i * len(tiles) + k + 1, steps * len(tiles))
+    return fusion.mean()
 
 
 def _first_latents(
@@ -125,15 +142,6 @@ def _resumed(done: int, latents: torch.Tensor, first: torch.Tensor, noise: Noise
     for _ in range(done if noise else 0):
         noise(1, *first.shape)
     return done, latents.to(first)
-
-
-def _finite(prediction: torch.Tensor, where: str) -> torch.Tensor:
-    if not torch.isfinite(prediction).all():
-        raise FloatingPointError(
-            f"The UNet's prediction became NaN or infinite in {where}; load the UNet in bfloat16 or float32, "
-            "or check its weights."
-        )
-    return prediction
 
 
 class _Passes:
