@@ -98,7 +98,8 @@ def sample_svd(
         v = guide(*predictions, ramp) if passes.num_rows == 2 else predictions[0]
         denoised = denoised_from_v(x, v, sigma)
         if sampler == "animate_lcm":
-            x = lcm_step(denoised, sigma_next, noise(1, *x.shape)[0] if i + 1 < steps else torch.zeros(()))
+            fresh = noise(1, *x.shape)[0] if i + 1 < steps else torch.zeros(())
+            x = lcm_step(denoised, sigma_next, fresh).to(x.dtype)
         else:
             x = euler_step(x, denoised, sigma, sigma_next)
         current().preview(denoised)

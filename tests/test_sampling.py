@@ -201,6 +201,10 @@ def test_half_precision_keeps_latents_in_float32():
     published = _sample(dtype=torch.float16, quirks=PUBLISHED, on_step=lambda _, x: kept.append(x))
     assert {x.dtype for x in kept} == {torch.float16}
     torch.testing.assert_close(published, latents, rtol=0.1, atol=0.1)
+    kept.clear()
+    lcm = {"sampler": "animate_lcm", "sigmas": lcm_sigmas(4), "dtype": torch.float16, "quirks": PUBLISHED}
+    _sample(**lcm, on_step=lambda _, x: kept.append(x))
+    assert {x.dtype for x in kept} == {torch.float16}
 
 
 def test_animate_lcm_ends_on_a_denoised_clip_and_draws_noise_between():
