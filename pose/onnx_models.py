@@ -192,6 +192,7 @@ def _did_not_start(wanted: str, got: str) -> str:
 def _create_session(path: Path, provider: str) -> object:
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # some builds report what they run unless told not to
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: onnxruntime's warnings are about its own graph rewriting
     if provider == "directml":  # it knows neither memory patterns nor parallel execution
