@@ -15,7 +15,7 @@ import torch
 from choreo import __main__ as entry
 from choreo import cli
 from choreo.media.pictures import save_picture
-from choreo.model_loaders.tiny import TINY_FOLDER, write_tiny
+from choreo.model_loaders.tiny import write_tiny
 from choreo.pipelines import job as job_module
 from choreo.pose.openpose_json import save_json
 from choreo.terminal import BETWEEN, TerminalRuntime, usable_device
@@ -238,7 +238,3 @@ def test_devices():
     for name in ("nonsense", "cuda:99", "meta"):
         with pytest.raises(ValueError, match="device"):
             usable_device(name)
-
-
-def test_the_tiny_detector_is_embedded():
-    assert sorted(path.name for path in TINY_FOLDER.glob("*.onnx")) == ["dw_tiny.onnx", "yolox_tiny.onnx"]
