@@ -27,6 +27,7 @@ TINY_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "tiny"
 UNET_FILE = "MimicMotion_tiny.safetensors"
 SVD_FOLDER = "svd"
 DETECTOR_FILE, POSE_FILE = "yolox_tiny.onnx", "dw_tiny.onnx"
+FACE_FILE, RECOGNISER_FILE = "scrfd_tiny.onnx", "glintr_tiny.onnx"
 SEED = 1
 WINDOW = 16
 

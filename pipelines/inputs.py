@@ -246,7 +246,7 @@ def _rate(source: FrameSource) -> float | None:
 
 
 def check_outputs(
-    inputs: Iterable[Path | None], videos: Iterable[Path | None], files: Iterable[Path | None] = ()
+    inputs: Iterable[Path | None], videos: Iterable[Path | None] = (), files: Iterable[Path | None] = ()
 ) -> None:
     """Raise what writing these would raise, before the work; ValueError where one replaces an input or another."""
     videos, files = ([path for path in paths if path is not None] for paths in (videos, files))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..conditioning.picture import SIZE_MULTIPLE, check_size, cover_crop, video_size
 from ..media.pictures import load_picture
+from ..media.video import open_source
 from ..model_loaders.catalogue import find_file, require_file
 from ..model_loaders.mimicmotion import MimicMotionNetworks, load_mimicmotion
 from ..model_loaders.svd import SVDParts, load_svd_parts
@@ -105,6 +107,8 @@ class Animate:
     """Also write the fitted poses as JSON."""
     save_pose_video: Path | None = None
     """Also write the pose pictures as a video."""
+    side_by_side: bool = True
+    """Also write picture, poses and result side by side, as NAME_side_by_side.mp4."""
     clip: Clip = field(default_factory=Clip)
     detection: Detection = field(default_factory=Detection)
     pose: PoseSettings = field(default_factory=PoseSettings)
@@ -122,6 +126,13 @@ class Animate:
             height, width = video_size(*picture.shape[:2], resolution)
         check_size(height, width)
         return height, width
+
+    @property
+    def side_by_side_path(self) -> Path | None:
+        """Where picture, poses and result are written side by side, or None."""
+        return (
+            self.output.with_name(f"{self.output.stem}_side_by_side{self.output.suffix}") if self.side_by_side else None
+        )
 
     def driving_inputs(self) -> DrivingInputs:
         """The driving clip with what it takes to read it; the tiny model brings its own detector."""
@@ -154,7 +165,9 @@ def animate_to_file(job: Animate) -> Path:
     inputs = job.driving_inputs()
     inputs.check()
     check_outputs(
-        (job.reference, job.video, job.poses), videos=(job.output, job.save_pose_video), files=(job.save_poses,)
+        (job.reference, job.video, job.poses),
+        videos=(job.output, job.save_pose_video, job.side_by_side_path),
+        files=(job.save_poses,),
     )
     picture = load_picture(job.reference)
     picture = cover_crop(picture, job.video_size(picture))
@@ -178,6 +191,8 @@ def animate_to_file(job: Animate) -> Path:
             log.warning("What was sampled is kept in %s: the same command goes on from there.", keeper.path)
         raise
     keeper.drop()
+    if job.side_by_side_path is not None:
+        write_video(job.side_by_side_path, _rows(picture, driving, job.output), _row_size(picture), facts)
     return job.output
 
 
@@ -213,7 +228,23 @@ def _facts(job: Animate, driving: Driving) -> VideoFacts:
     if audio is not None and driving.fps is not None and abs(fps / driving.fps - 1) > SAME_RATE:
         log.info("The video has no sound, because it plays at another speed than the driving clip.")
         audio = None
-    return VideoFacts(fps, job.sampling.decode_chunk, 1, None if audio is None else str(audio), driving.audio_start)
+    return VideoFacts(
+        fps,
+        job.sampling.decode_chunk,
+        audio_path=None if audio is None else str(audio),
+        audio_start=driving.audio_start,
+        truncated_frames=job.sampling.quirks.truncated_frames,
+    )
+
+
+def _rows(picture: np.ndarray, driving: Driving, video: Path) -> Iterator[np.ndarray]:
+    """Picture, pose and result of every frame side by side."""
+    poses = islice(driving.pictures(), 1, None)
+    return (np.hstack([picture, pose, result]) for pose, result in zip(poses, open_source(video), strict=False))
+
+
+def _row_size(picture: np.ndarray) -> tuple[int, int]:
+    return picture.shape[0], 3 * picture.shape[1]
 
 
 def _save_extras(job: Animate, driving: Driving, facts: VideoFacts, size: tuple[int, int]) -> None:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from ..media.files import complete_file
 from ..media.write import VideoWriter
 from ..model_loaders.svd import SVDParts
+from ..quirks import Quirks
 from ..samplers.decode import decode_frames, to_uint8
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class VideoFacts:
     skip: int = 1
     audio_path: str | None = None
     audio_start: float = 0.0
+    truncated_frames: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,4 +135,5 @@ def decode_to_video(parts: SVDParts, kept: Kept, video: Path) -> None:
     size = (kept.latents.shape[-2] * factor, kept.latents.shape[-1] * factor)
     frames = decode_frames(parts.vae, kept.latents, kept.facts.decode_chunk, skip=kept.facts.skip)
     with closing(frames):  # takes the VAE off the device also when writing fails
-        write_video(video, map(to_uint8, frames), size, kept.facts, keep_partial=True)
+        quirks = Quirks(truncated_frames=kept.facts.truncated_frames)
+        write_video(video, (to_uint8(frame, quirks) for frame in frames), size, kept.facts, keep_partial=True)

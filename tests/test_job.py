@@ -18,7 +18,7 @@ from choreo.pipelines.driving import PoseSettings
 from choreo.pipelines.inputs import Clip
 from choreo.pipelines.job import Animate, Decode, Weights, animate_to_file, decode_to_file
 from choreo.pipelines.mimicmotion import Settings
-from choreo.pipelines.pose_job import FindPoses, find_poses
+from choreo.pipelines.pose_job import Detector, FindPoses, find_poses
 from choreo.pose.draw import draw_clip
 from choreo.pose.openpose_json import load_json, save_json
 from choreo.runtime import Runtime, use
@@ -30,7 +30,7 @@ from .make_media import impulses, make_video, read_sound
 from .pose_clips import clip
 
 QUICK = Settings(steps=2, window=6, overlap=2, decode_chunk=4)
-TINY = Weights("tiny")
+TINY, TINY_DETECTOR = Weights("tiny"), Detector(tiny=True)
 SIZE = (192, 128)
 
 
@@ -65,6 +65,7 @@ def job(files, tmp_path) -> Animate:
         reference_pose="first",
         output=tmp_path / "out" / "a.mp4",
         size=(64, 64),
+        side_by_side=False,
         networks=TINY,
         sampling=QUICK,
     )
@@ -80,7 +81,8 @@ def written(work, *arguments) -> np.ndarray:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VideoWriter, "write", lambda writer, frame: (frames.append(frame), write(writer, frame))[1])
         path = work(*arguments)
-    frames = frames[-probe(path).num_frames :]
+    info = probe(path)
+    frames = [frame for frame in frames if frame.shape[:2] == (info.height, info.width)][-info.num_frames :]
     assert np.abs(np.stack(frames).astype(int) - frames_of(path)).mean() < 25, "noise compresses badly"
     return np.stack(frames)
 
@@ -120,6 +122,16 @@ def test_clips_shorter_and_longer_than_a_window(job, frames, tmp_path):
     save_json(tmp_path / "p.json", clip(frames * [[(100.0, 100.0, 120.0)]], fps=12.0))
     assert len(animate(job, poses=tmp_path / "p.json")) == frames
     assert probe(job.output).fps == 12
+
+
+def test_picture_poses_and_result_side_by_side(job):
+    result = animate(replace(job, side_by_side=True))
+    assert left(job) == ["a.mp4", "a_side_by_side.mp4"]
+    picture, poses, shown = np.split(frames_of(job.output.with_name("a_side_by_side.mp4")), 3, axis=2)
+    assert picture.shape == poses.shape == result.shape
+    assert np.abs(picture[0].astype(int) - picture[-1]).mean() < 5, "the picture stands still"
+    assert np.median(poses) < 20, "drawings are on black"
+    assert np.abs(shown.astype(int) - frames_of(job.output)).mean() < 40, "the third is the result"
 
 
 def test_seeds(job):
@@ -244,7 +256,11 @@ def test_mistakes_are_found_before_any_work(job, changes, words, monkeypatch):
 
 def test_poses_are_found_drawn_and_laid_over(files, tmp_path):
     asked = FindPoses(
-        files / "dance.mp4", tmp_path / "p.json", drawing=tmp_path / "d.mp4", overlay=tmp_path / "o.mp4", tiny=True
+        files / "dance.mp4",
+        tmp_path / "p.json",
+        drawing=tmp_path / "d.mp4",
+        overlay=tmp_path / "o.mp4",
+        detector=TINY_DETECTOR,
     )
     poses = find_poses(replace(asked, clip=Clip(max_frames=2)))
     assert len(poses) == 2 and poses.fps == 10 and poses.size == SIZE
