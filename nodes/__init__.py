@@ -7,7 +7,7 @@ from importlib import import_module
 
 from comfy_api.latest import ComfyExtension, io
 
-TOPICS = ("pose", "pose_files", "loaders", "conditioning", "sampling", "video")
+TOPICS = ("pose", "pose_edit", "pose_draw", "pose_files", "loaders", "conditioning", "sampling", "video")
 
 
 class Choreo(ComfyExtension):
@@ -15,6 +15,9 @@ class Choreo(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The nodes of all topics; a topic whose packages are not installed is left out with a warning."""
+        from ..host import folders
+
+        folders.register()
         nodes: list[type[io.ComfyNode]] = []
         for topic in TOPICS:
             try:

@@ -94,6 +94,22 @@ def clean(poses: Poses, settings: PoseSettings) -> Poses:
     return smooth(fill_gaps(poses, settings.gaps), settings.smooth)
 
 
+def fit_to_reference(
+    poses: Poses, reference: Poses | None, size: tuple[int, int], method: str
+) -> tuple[Poses, Poses, str]:
+    """(driving poses, pose of the reference picture, note for the user or ""), both on the reference's canvas.
+
+    reference, size: see :func:`drive_by_poses`; the largest person counts. method: see :func:`..pose.align.align`.
+    """
+    if reference is not None and has_person(reference):
+        reference = choose_people(reference, "largest")
+        alignment = align(poses, reference, method)
+        return alignment.poses, reference, alignment.note
+    poses = onto_canvas(poses, size)
+    why = "" if reference is None else "No person was found in the reference picture. "
+    return poses, poses[0], f"{why}{FIRST_POSE}, and nothing is aligned."
+
+
 def drive_by_poses(
     poses: Poses, reference: Poses | None, size: tuple[int, int], style: str, settings: PoseSettings
 ) -> Driving:
@@ -104,15 +120,7 @@ def drive_by_poses(
     driving pose stands for it and nothing is aligned.
     size: (height, width) of the reference picture and of the pose pictures.
     """
-    poses = clean(poses, settings)
-    if reference is not None and has_person(reference):
-        reference = choose_people(reference, "largest")
-        alignment = align(poses, reference, settings.align)
-        poses, note = alignment.poses, alignment.note
-    else:
-        poses = onto_canvas(poses, size)
-        why = "" if reference is None else "No person was found in the reference picture. "
-        reference, note = poses[0], f"{why}{FIRST_POSE}, and nothing is aligned."
+    poses, reference, note = fit_to_reference(clean(poses, settings), reference, size, settings.align)
 
     def pictures() -> Iterator[np.ndarray]:
         return chain(settings.draw(reference, size, style), settings.draw(poses, size, style))

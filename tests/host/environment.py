@@ -18,7 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOWS = os.name == "nt"
-NOT_NEEDED = {"comfyui-workflow-templates"}  # a gigabyte of pictures; the host only says that they are missing
+# a gigabyte of pictures, and a library that fails beside the newest torch and takes diffusers along; the host says that
+# they are missing and goes on
+NOT_NEEDED = {"comfyui-workflow-templates", "torchaudio"}
 FOR_TESTS = ["requests", "websocket-client", "pytest>=8"]
 NO_HOST = (
     "host tests SKIPPED: no ComfyUI found in COMFYUI_PATH, around this folder or in ~/ComfyUI; "

@@ -1,0 +1,82 @@
+"""Clips that come in as IMAGE or VIDEO, read one frame at a time."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import Input
+
+from ..media.frame_sampling import Cut, exact_rate
+from .sockets import check_images, to_frame
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames of a clip: call `frames` for uint8 (H, W, 3) RGB pictures; num_frames is an estimate for videos."""
+
+    frames: Callable[[], Iterator[np.ndarray]]
+    num_frames: int
+    size: tuple[int, int]
+    fps: float | None
+
+
+@contextmanager
+def open_clip(source: torch.Tensor | Input.Video, cut: Cut) -> Iterator[Clip]:
+    """The chosen frames of an IMAGE batch or a VIDEO; a VIDEO in a file is decoded as its frames are read.
+
+    An IMAGE batch has the rate `cut.fps`; without it the rate is unknown, and `cut.start` must be 0.
+    """
+    if isinstance(source, torch.Tensor):
+        yield _images(source, cut.fps, cut)
+    elif hasattr(source, "get_stream_source") and not _in_memory(source):
+        with _on_disk(source.get_stream_source()) as path:
+            yield _file(path, cut)
+    else:
+        parts = source.get_components()
+        yield _images(parts.images, exact_rate(parts.frame_rate), cut)
+
+
+def _in_memory(video: Any) -> bool:
+    """Whether the host holds all frames of a VIDEO already, so that a file would have to be encoded first."""
+    from comfy_api.latest import InputImpl
+
+    return isinstance(video, InputImpl.VideoFromComponents)
+
+
+def _images(images: torch.Tensor, rate: float | Fraction | None, cut: Cut) -> Clip:
+    images = check_images(images)
+    if rate is None and cut.start:
+        raise ValueError("An IMAGE batch has no frame rate: set frame_rate, or start at 0 and use every_nth.")
+    fps = Fraction(1) if rate is None else exact_rate(rate)
+    sampling = cut.of(fps, Fraction(len(images)) / fps, "the IMAGE batch")
+    timed = [*((i / fps, i) for i in range(len(images))), (len(images) / fps, None)]
+    chosen = list(sampling(timed))
+    size = int(images.shape[1]), int(images.shape[2])
+    known = None if rate is None else float(sampling.fps)
+    return Clip(lambda: (to_frame(images[i]) for i in chosen), len(chosen), size, known)
+
+
+def _file(path: Path, cut: Cut) -> Clip:
+    from ..media.video import open_source
+
+    source = open_source(path, cut.start, stride=cut.stride, fps=cut.fps, max_frames=cut.max_frames)
+    return Clip(source.__iter__, source.num_frames, source.size, None if source.fps is None else float(source.fps))
+
+
+@contextmanager
+def _on_disk(source: Any) -> Iterator[Path]:
+    if isinstance(source, str):
+        yield Path(source)
+        return
+    with tempfile.TemporaryDirectory(prefix="choreo-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "video"
+        path.write_bytes(source.getbuffer())
+        yield path
