@@ -52,7 +52,7 @@ class ChoreoLoadPoseDetector(io.ComfyNode):
             ],
             outputs=[
                 ChoreoDetector.Output(
-                    "pose_detector", display_name="detector", tooltip="The chosen files, for nodes that find poses."
+                    "detector_out", display_name="detector", tooltip="The chosen files, for nodes that find poses."
                 )
             ],
         )

@@ -49,8 +49,8 @@ def poses_input(tooltip: str, name: str = "poses", *more: type, optional: bool =
 
 
 def poses_output(tooltip: str, name: str = "poses") -> io.Output:
-    """An output of CHOREO_POSES."""
-    return ChoreoPoses.Output(name, display_name=name, tooltip=tooltip)
+    """An output of CHOREO_POSES; its id differs from any input's, which ComfyUI 0.3 asks for."""
+    return ChoreoPoses.Output(f"{name}_out", display_name=name, tooltip=tooltip)
 
 
 def as_poses(value: Any) -> Poses:

@@ -50,6 +50,8 @@ def test_definitions_are_complete(host: Host) -> None:
             missing.append(f"{node_id}: prefix, category or description")
         missing += [f"{node_id}.{i.id}: tooltip" for i in schema.inputs if not (i.tooltip or "").endswith(".")]
         missing += [f"{node_id} -> {o.id}: tooltip" for o in schema.outputs if not (o.tooltip or "").endswith(".")]
+        shared = {i.id for i in schema.inputs} & {o.id for o in schema.outputs}
+        missing += [f"{node_id}: {name} is an input and an output, which ComfyUI 0.3 refuses" for name in shared]
         for widget in schema.inputs:
             if hasattr(widget, "options") and not widget.options:
                 missing.append(f"{node_id}.{widget.id}: an empty list")
