@@ -7,6 +7,7 @@ The host's folders (models, input, output, ...) lie in a temporary folder. Which
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib
 import os
 import sys
@@ -16,7 +17,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[2]
+CHECKED = (
+    torch.Tensor,
+    list,
+    tuple,
+    dict,
+)  # inputs that nodes could modify: IMAGE, LATENT, CONDITIONING, POSE_KEYPOINT
 Prompt = dict[str, tuple[str, dict[str, Any]]]
 
 
@@ -35,6 +44,7 @@ class Value:
     kept: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, value: Any) -> None:
+        self.value = value
         self.key = f"{type(value).__name__} {id(value)}"
         self.kept[self.key] = value  # also keeps the value alive, so that no other gets its id
 
@@ -191,7 +201,10 @@ class Host:
             return run
         self.server.messages.clear()
         self._watch(run, interrupt_at)
+        values = [value.value for _, inputs in prompt.values() for value in inputs.values() if isinstance(value, Value)]
+        before = [copy.deepcopy(value) if isinstance(value, CHECKED) else None for value in values]
         self.executor.execute(graph, str(self.count), {"client_id": "tests"}, wanted)
+        assert all(map(_same, before, values)), "a node modified its inputs"
         self._read_messages(run)
         for name in prompt:
             entry = self.executor.caches.outputs.get(name)
@@ -218,13 +231,14 @@ class Host:
     def _watch(self, run: Run, interrupt_at: int | None) -> None:
         import comfy.model_management
         import comfy.utils
+        from comfy_execution.utils import get_executing_context
 
         def hook(
             value: int, total: int, preview: Any, prompt_id: str | None = None, node_id: str | None = None
         ) -> None:
             if interrupt_at is not None and len(run.progress) >= interrupt_at:
                 comfy.model_management.interrupt_current_processing()
-            run.progress.append((node_id, value, total, preview))
+            run.progress.append((node_id or get_executing_context().node_id, value, total, preview))
             comfy.model_management.throw_exception_if_processing_interrupted()
 
         comfy.utils.set_progress_bar_global_hook(hook)
@@ -238,6 +252,16 @@ class Host:
                 run.interrupted = True
             elif event == "execution_cached":
                 run.cached = list(data["nodes"])
+
+
+def _same(before: Any, after: Any) -> bool:
+    if isinstance(before, torch.Tensor):
+        return torch.equal(before, after)
+    if isinstance(before, dict):
+        return before.keys() == after.keys() and all(_same(before[key], after[key]) for key in before)
+    if isinstance(before, (list, tuple)):
+        return len(before) == len(after) and all(map(_same, before, after))
+    return before is None or not isinstance(before, (int, float, str)) or before == after
 
 
 def open_host() -> Host:
