@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import comfy.model_base
@@ -40,7 +40,7 @@ class PoseControl:
     """
 
     features: torch.Tensor
-    use: PoseUse = PoseUse()
+    use: PoseUse = field(default_factory=PoseUse)
 
 
 def install_poses(model: ModelPatcher) -> None:
@@ -48,7 +48,7 @@ def install_poses(model: ModelPatcher) -> None:
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER, _sample_with_poses)
 
 
-def _sample_with_poses(
+def _sample_with_poses(  # noqa: PLR0917 - as the host calls it
     executor: Any,
     noise: torch.Tensor,
     latent_image: torch.Tensor,

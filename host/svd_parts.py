@@ -53,7 +53,10 @@ def _names_of_host(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 def host_vae(parts: SVDParts) -> comfy.sd.VAE:
     """The VAE with its temporal decoder as VAE; any size."""
-    weights, config = vae_to_ldm(parts.vae.state_dict()), parts.vae.config
+    weights, config = parts.vae.state_dict(), parts.vae.config
+    for name in ("encoder.conv_out.weight", "encoder.conv_out.bias"):  # joined with quant_conv, which half cannot hold
+        weights[name] = weights[name].float()
+    weights = vae_to_ldm(weights)
     if _sizes(config) == _sizes(SVD_VAE):
         vae = comfy.sd.VAE(sd=dict(weights))
         _check(weights, vae.first_stage_model, "video VAE")
