@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from comfy_api.latest import Input
+from comfy_api.latest import Input, io
 
 from ..media.frame_sampling import Cut, exact_rate
 from .sockets import check_images, to_frame
@@ -26,6 +26,42 @@ class Clip:
     num_frames: int
     size: tuple[int, int]
     fps: float | None
+
+
+def cut_inputs() -> list[io.Input]:
+    """Widgets that choose a part of a clip; :func:`chosen_cut` reads them."""
+    return [
+        io.Int.Input(
+            "every_nth",
+            default=1,
+            min=1,
+            max=100,
+            tooltip="Use every n-th frame. 2 is usual for MimicMotion with videos of 24 to 30 frames a second.",
+        ),
+        io.Int.Input("max_frames", default=0, min=0, max=100_000, tooltip="Use at most so many frames; 0: all."),
+        io.Float.Input(
+            "start",
+            default=0.0,
+            min=0.0,
+            max=100_000.0,
+            step=0.1,
+            tooltip="Seconds of the clip to leave out at the beginning.",
+        ),
+        io.Float.Input(
+            "frame_rate",
+            default=0.0,
+            min=0.0,
+            max=240.0,
+            step=0.5,
+            tooltip="0: that of the video (pictures have none). Otherwise a video is brought to this rate, "
+            "and pictures are taken to have it; every_nth counts after that.",
+        ),
+    ]
+
+
+def chosen_cut(every_nth: int, max_frames: int, start: float, frame_rate: float) -> Cut:
+    """What the widgets of :func:`cut_inputs` say."""
+    return Cut(start, None, every_nth, frame_rate or None, max_frames or None)
 
 
 @contextmanager

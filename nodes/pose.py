@@ -6,9 +6,8 @@ from comfy_api.latest import io
 
 from ..host import folders
 from ..host.progress import on_host
-from ..media.frame_sampling import Cut
 from ..pose.onnx_models import PROVIDERS
-from .frames import open_clip
+from .frames import chosen_cut, cut_inputs, open_clip
 from .sockets import DEFAULT_FPS, ChoreoDetector, DetectorFiles, PoseKeypoint, poses_output
 
 CATEGORY = "Choreo/Pose"
@@ -97,33 +96,7 @@ class ChoreoExtractPoses(io.ComfyNode):
                     tooltip="The driving clip. A VIDEO is read frame by frame and never held in memory as a whole.",
                 ),
                 ChoreoDetector.Input("detector", tooltip="The networks, from Load Pose Detector."),
-                io.Int.Input(
-                    "every_nth",
-                    default=1,
-                    min=1,
-                    max=100,
-                    tooltip="Use every n-th frame. 2 is usual for MimicMotion with videos of 24 to 30 frames a second.",
-                ),
-                io.Int.Input(
-                    "max_frames", default=0, min=0, max=100_000, tooltip="Use at most so many frames; 0: all."
-                ),
-                io.Float.Input(
-                    "start",
-                    default=0.0,
-                    min=0.0,
-                    max=100_000.0,
-                    step=0.1,
-                    tooltip="Seconds of the clip to leave out at the beginning.",
-                ),
-                io.Float.Input(
-                    "frame_rate",
-                    default=0.0,
-                    min=0.0,
-                    max=240.0,
-                    step=0.5,
-                    tooltip="0: that of the video (pictures have none). Otherwise a video is brought to this rate, "
-                    "and pictures are taken to have it; every_nth counts after that.",
-                ),
+                *cut_inputs(),
                 io.Int.Input(
                     "detect_every",
                     default=1,
@@ -166,7 +139,7 @@ class ChoreoExtractPoses(io.ComfyNode):
         """Open the networks, read the clip through them, close them."""
         from ..pose.openpose_json import to_openpose
 
-        cut = Cut(start, None, every_nth, frame_rate or None, max_frames or None)
+        cut = chosen_cut(every_nth, max_frames, start, frame_rate)
         with on_host(), open_clip(frames, cut) as clip, detector.open(detect_every, nobody) as networks:
             poses = networks.extract(clip.frames(), clip.fps, clip.num_frames)
         return io.NodeOutput(poses, to_openpose(poses, "openpose"), poses.fps or DEFAULT_FPS)

@@ -232,7 +232,11 @@ def test_bad_input_is_one_clear_sentence(host: Host, case: str) -> None:
 def test_a_broken_network_is_named(host: Host) -> None:
     folder = host.folder / "models" / "dwpose"
     folder.mkdir(exist_ok=True)
-    (folder / "broken.onnx").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    broken = folder / "broken.onnx"
+    broken.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     files = Value(host.run("ChoreoLoadPoseDetector", detector="broken.onnx", pose_model=TINY)[0])
     run = host.queue({"x": (EXTRACT, {"frames": Value(images(frames(1))), "detector": files})})
+    broken.unlink()
     assert "broken.onnx is a Git-LFS pointer" in run.error
+    gone = {"x": ("ChoreoLoadPoseDetector", {"detector": "broken.onnx"})}
+    assert "broken.onnx was not found" in host.queue(gone).error
