@@ -39,9 +39,12 @@ def preferred(names: list[str], wanted: str) -> str:
     return next((name for name in names if Path(name).name == wanted), names[0])
 
 
-def missing(key: str, name: str) -> str | None:
-    """Why a file of a model folder cannot be used, as a sentence for the user; None when it is there."""
-    if name == TINY or folder_paths.get_full_path(key, name) is not None:
+def missing(key: str, name: str | None) -> str | None:
+    """Why a file of a model folder cannot be used, as a sentence for the user; None when it is there.
+
+    The name is None, and nothing is wrong yet, where a link will bring it.
+    """
+    if name in (None, TINY) or folder_paths.get_full_path(key, name) is not None:
         return None
     folders = " or ".join(folder_paths.get_folder_paths(key))
     advice = where_to_get(Path(name).name) or "Choose a file that is there."
@@ -58,10 +61,10 @@ def find(key: str, name: str, tiny: Path) -> Path:
     return Path(folder_paths.get_full_path(key, name))
 
 
-def fingerprint(key: str, *names: str) -> str:
-    """A text that changes when one of the files does."""
+def fingerprint(key: str, *names: str | None) -> str:
+    """A text that changes when one of the files does; names are None where links bring them."""
     facts = []
     for name in names:
-        path = None if name == TINY else folder_paths.get_full_path(key, name)
+        path = None if name in (None, TINY) else folder_paths.get_full_path(key, name)
         facts.append(f"{name} {Path(path).stat().st_mtime_ns if path else ''}")
     return "; ".join(facts)

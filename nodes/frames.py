@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from comfy_api.latest import Input, io
+from comfy_api.latest import Input, InputImpl, io
 
 from ..media.frame_sampling import Cut, exact_rate
 from .sockets import check_images, to_frame
+
+_SAME_LENGTH = 0.1  # seconds that headers may disagree by
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,23 @@ def open_clip(source: torch.Tensor | Input.Video, cut: Cut) -> Iterator[Clip]:
     """
     if isinstance(source, torch.Tensor):
         yield _images(source, cut.fps, cut)
-    elif hasattr(source, "get_stream_source") and not _in_memory(source):
-        with _on_disk(source.get_stream_source()) as path:
-            yield _file(path, cut)
+    elif isinstance(source, InputImpl.VideoFromComponents):  # its stream would have to be encoded first
+        yield _components(source, cut)
     else:
-        parts = source.get_components()
-        yield _images(parts.images, exact_rate(parts.frame_rate), cut)
+        with _on_disk(source.get_stream_source()) as path:
+            yield _components(source, cut) if _is_trimmed(source, path) else _file(path, cut)
 
 
-def _in_memory(video: Any) -> bool:
-    """Whether the host holds all frames of a VIDEO already, so that a file would have to be encoded first."""
-    from comfy_api.latest import InputImpl
+def _is_trimmed(video: Input.Video, path: Path) -> bool:
+    """Whether a VIDEO is only a part of its file; which part, the host tells by its frames alone."""
+    from ..media.video import probe
 
-    return isinstance(video, InputImpl.VideoFromComponents)
+    return video.get_duration() < probe(path).duration - _SAME_LENGTH
+
+
+def _components(video: Input.Video, cut: Cut) -> Clip:
+    parts = video.get_components()
+    return _images(parts.images, exact_rate(parts.frame_rate), cut)
 
 
 def _images(images: torch.Tensor, rate: float | Fraction | None, cut: Cut) -> Clip:

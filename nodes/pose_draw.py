@@ -12,7 +12,7 @@ from ..media.frame_sampling import Cut
 from ..pose.poses import Poses
 from ..pose.styles import STYLES
 from .frames import open_clip
-from .sockets import as_poses, check_images, poses_input, to_frames, to_images
+from .sockets import as_poses, poses_input, to_images
 
 CATEGORY = "Choreo/Pose"
 STYLE_HELP = (
@@ -154,7 +154,7 @@ class ChoreoSkeletonPictures(io.ComfyNode):
             description="Takes skeleton pictures from elsewhere, brings them to a size, and exchanges red and blue "
             "where the network expects it.",
             inputs=[
-                io.Image.Input("pictures", tooltip="Drawn skeletons on black, one a frame."),
+                io.MultiType.Input("pictures", [io.Image, io.Video], tooltip="Drawn skeletons on black, one a frame."),
                 _style_input(),
                 _side("width", "as wide as the pictures, or in proportion to the height"),
                 _side("height", "as high as the pictures, or in proportion to the width"),
@@ -179,18 +179,16 @@ class ChoreoSkeletonPictures(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, pictures: torch.Tensor, style: str, width: int, height: int, fit: str, channel_order: str
-    ) -> io.NodeOutput:
+    def execute(cls, pictures: Any, style: str, width: int, height: int, fit: str, channel_order: str) -> io.NodeOutput:
         """Fit and recolour, one picture at a time."""
         from ..pose.skeletons import prepare_skeletons
 
-        pictures = check_images(pictures)
-        size = _chosen_size(width, height, (int(pictures.shape[1]), int(pictures.shape[2])))
         order = None if channel_order == "auto" else channel_order
-        with on_host():
-            skeletons = prepare_skeletons(to_frames(pictures), size, style, fit=fit, order=order)
-            return io.NodeOutput(to_images(skeletons.frames, "preparing skeletons", len(pictures)), skeletons.note)
+        with on_host(), open_clip(pictures, Cut()) as clip:
+            size = _chosen_size(width, height, clip.size)
+            skeletons = prepare_skeletons(clip.frames(), size, style, fit=fit, order=order)
+            images = to_images(skeletons.frames, "preparing skeletons", clip.num_frames)
+        return io.NodeOutput(images, skeletons.note)
 
 
 NODES = [ChoreoDrawPoses, ChoreoPoseOverlay, ChoreoSkeletonPictures]

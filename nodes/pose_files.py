@@ -107,17 +107,20 @@ class ChoreoLoadPoses(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
-        """Say what to do when the file is gone."""
+    def validate_inputs(cls, file: str | None) -> bool | str:
+        """Say what to do when the file is gone; None is a name that a link will bring."""
         try:
-            _path_of(file)
+            if file is not None:
+                _path_of(file)
         except FileNotFoundError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, frame_rate: float, width: int, height: int) -> str:
+    def fingerprint_inputs(cls, file: str | None, **others: Any) -> str:
         """Changes when the file does."""
+        if file is None:
+            return ""
         path = _path_of(file)
         files = sorted(path.glob("*.json")) if path.is_dir() else [path]
         return " ".join(str(part.stat().st_mtime_ns) for part in files)

@@ -84,12 +84,18 @@ def to_frames(images: torch.Tensor) -> Iterator[np.ndarray]:
 
 
 def to_images(frames: Iterable[np.ndarray], stage: str, total: int) -> torch.Tensor:
-    """`total` frames uint8 (H, W, 3) RGB -> an IMAGE batch, float32 0..1; reports progress, can be stopped."""
-    images = None
-    for index, frame in enumerate(followed(frames, stage, total)):
+    """Frames uint8 (H, W, 3) RGB -> an IMAGE batch, float32 0..1; reports progress, can be stopped.
+
+    total: how many to expect; there may be a few more or less, as headers of videos are not exact.
+    """
+    images, count = None, 0
+    for frame in followed(frames, stage, total):
         if images is None:
-            images = torch.empty((total, *frame.shape), dtype=torch.float32)
-        torch.div(torch.from_numpy(frame), 255, out=images[index])
+            images = torch.empty((max(1, total), *frame.shape), dtype=torch.float32)
+        elif count == len(images):
+            images = torch.cat([images, torch.empty_like(images[: 1 + count // 8])])
+        torch.div(torch.from_numpy(frame), 255, out=images[count])
+        count += 1
     if images is None:
-        raise ValueError("There are no poses to draw: the clip is empty.")
-    return images
+        raise ValueError("There is nothing to draw: the clip is empty.")
+    return images[:count]

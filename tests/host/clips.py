@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ ONE = Figure((100, 96), 150)
 OTHER = Figure((190, 100), 100, tint=1)
 STEP = 4.0  # pixels to the right from frame to frame
 TINY = "tiny (built in)"
+_FOUND: dict[str, Value] = {}
 
 
 def frames(num_frames: int, figures: Sequence[Figure] = (ONE,), empty: Sequence[int] = ()) -> list[np.ndarray]:
@@ -41,7 +43,14 @@ def detector(host: Host) -> Value:
 
 
 def poses(host: Host, pictures: Sequence[np.ndarray]) -> Value:
-    """CHOREO_POSES found in pictures."""
+    """CHOREO_POSES found in pictures; the same pictures are looked at once only."""
+    key = hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()
+    if key not in _FOUND:
+        _FOUND[key] = _find(host, pictures)
+    return _FOUND[key]
+
+
+def _find(host: Host, pictures: Sequence[np.ndarray]) -> Value:
     return Value(host.run("ChoreoExtractPoses", frames=Value(images(pictures)), detector=detector(host))[0])
 
 

@@ -106,10 +106,9 @@ def run_tests(hosts: Sequence[Path], arguments: Sequence[str]) -> int:
     if not is_made(folder):
         print(NO_ENVIRONMENT)
         return 0
-    failed = [host for host in hosts if _test(folder, host, arguments)]
-    for host in hosts:
-        print(f"host tests {'FAILED' if host in failed else 'passed'} in ComfyUI {host_version(host)} ({host})")
-    return 1 if failed else 0
+    results = {host: "FAILED" if _test(folder, host, arguments) else "passed" for host in hosts}
+    print("host tests " + ", ".join(f"{word} in ComfyUI {host_version(host)}" for host, word in results.items()))
+    return 1 if "FAILED" in results.values() else 0
 
 
 def _test(folder: Path, host: Path, arguments: Sequence[str]) -> int:

@@ -34,6 +34,11 @@ def test_poses_in_pictures_are_where_the_people_are(host: Host) -> None:
     assert (keypoints[0]["canvas_height"], keypoints[0]["canvas_width"]) == SIZE
 
 
+def test_names_of_files_may_come_through_links(host: Host) -> None:
+    files = host.run("ChoreoLoadPoseDetector", detector=Value(TINY), pose_model=Value(TINY))[0]
+    assert files.detector.name == "yolox_tiny.onnx"
+
+
 def test_pictures_with_transparency_are_taken_too(host: Host) -> None:
     picture = images(frames(1))
     with_alpha = torch.cat([picture, torch.zeros_like(picture[..., :1])], dim=-1)
@@ -64,6 +69,25 @@ def test_a_video_is_read_frame_by_frame(host: Host, tmp_path: Path, monkeypatch,
     found = host.run(EXTRACT, frames=Value(video), detector=detector(host), every_nth=2)[0]
     assert (len(found), found.fps) == (4, 10.0)
     assert np.array_equal(found.points, poses(host, pictures[::2]).value.points)
+
+
+def test_of_a_video_that_was_trimmed_only_that_part_is_used(host: Host, tmp_path: Path) -> None:
+    from fractions import Fraction
+
+    from comfy_api.latest import InputImpl, Types
+
+    pictures = frames(8)
+
+    class Trimmed(InputImpl.VideoFromFile):
+        def get_duration(self) -> float:
+            return 0.15
+
+        def get_components(self) -> Types.VideoComponents:
+            return Types.VideoComponents(images=images(pictures[2:5]), frame_rate=Fraction(20))
+
+    video = Trimmed(str(video_file(tmp_path / "clip.mkv", pictures)))
+    found = host.run(EXTRACT, frames=Value(video), detector=detector(host))[0]
+    assert np.array_equal(found.points, poses(host, pictures[2:5]).value.points)
 
 
 def test_a_video_made_of_pictures_keeps_its_rate(host: Host) -> None:

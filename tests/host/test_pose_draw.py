@@ -97,7 +97,7 @@ def test_pictures_and_poses_of_different_length_are_refused(host: Host) -> None:
 def test_drawing_an_empty_clip_is_refused(host: Host) -> None:
     found = poses(host, frames(1)).value
     run = host.queue({"x": ("ChoreoDrawPoses", {"poses": Value(found[0:0])})})
-    assert "the clip is empty" in run.error
+    assert "nothing to draw" in run.error
 
 
 def test_drawing_can_be_stopped(host: Host) -> None:
@@ -120,6 +120,19 @@ def test_skeletons_in_other_colours_come_out_as_the_network_knows_them(host: Hos
     assert "nothing to change" in note
 
 
+def test_skeletons_may_be_a_video(host: Host, tmp_path: Path) -> None:
+    from comfy_api.latest import InputImpl
+
+    drawing = host.run("ChoreoDrawPoses", poses=poses(host, frames(3)), style="classic")[0]
+    path = video_file(tmp_path / "skeletons.mkv", [*(drawing * 255).round().byte().numpy()])
+    inputs = {"style": "mimicmotion", "width": 128}
+    taken = [
+        host.run("ChoreoSkeletonPictures", pictures=Value(source), **inputs)[0]
+        for source in (drawing, InputImpl.VideoFromFile(str(path)))
+    ]
+    assert torch.equal(*taken)
+
+
 def test_skeletons_are_fitted(host: Host) -> None:
     drawing = Value(host.run("ChoreoDrawPoses", poses=poses(host, frames(1, (ONE,))), style="classic")[0])
     size = {"width": 192, "height": 192}
@@ -128,6 +141,25 @@ def test_skeletons_are_fitted(host: Host) -> None:
     assert not padded[:, :20].any()
     stretched = host.run("ChoreoSkeletonPictures", pictures=drawing, style="classic", fit="stretch", **size)[0]
     assert drawn_at(stretched[0]) == pytest.approx(drawn_at(drawing.value[0]), abs=0.02)
+
+
+def test_from_a_video_file_to_a_video_file(host: Host) -> None:
+    host.load_extra("nodes_video")
+    video_file(host.folder / "input" / "dance.mkv", frames(4), fps=25)
+    run = host.queue(
+        {
+            "load": ("LoadVideo", {"file": "dance.mkv"}),
+            "detector": ("ChoreoLoadPoseDetector", {"provider": "cpu"}),
+            "find": ("ChoreoExtractPoses", {"frames": ("load", 0), "detector": ("detector", 0)}),
+            "draw": ("ChoreoDrawPoses", {"poses": ("find", 0)}),
+            "create": ("CreateVideo", {"images": ("draw", 0), "fps": ("find", 2)}),
+            "save": ("SaveVideo", {"video": ("create", 0), "filename_prefix": "skeletons"}),
+        }
+    )
+    assert run.error is None
+    (saved,) = (host.folder / "output").glob("skeletons*.mp4")
+    info = host.module("media.video").probe(saved)
+    assert (info.height, info.width, info.fps, info.num_frames) == (*SIZE, 25, 4)
 
 
 def test_the_whole_toolkit_in_one_graph(host: Host) -> None:
