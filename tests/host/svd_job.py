@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,21 +38,37 @@ def image(*pictures: np.ndarray) -> Value:
 
 
 @lru_cache
-def _core_networks(host: Host) -> tuple[Any, Any]:
+def core_networks(host: Host) -> tuple[Any, Any]:
+    """The tiny model as the core loads it."""
     return host.module("model_loaders.tiny").load_tiny()
 
 
-def core(host: Host, poses: list[np.ndarray], **settings: Any) -> SimpleNamespace:
-    """The core's latents (scaled) and frames of the same job, in float32, without the host."""
+def core(host: Host, poses: list[np.ndarray], start: torch.Tensor | None = None, **settings: Any) -> torch.Tensor:
+    """The core's latents (frames, 4, h, w) of the same job, scaled, in float32 and without the host's networks.
+
+    start: unit noise (frames or more, 4, h, w) of the latents, in place of the seed's.
+    """
     mimicmotion, runtime = host.module("pipelines.mimicmotion"), host.module("runtime")
-    networks, parts = _core_networks(host)
+    networks, parts = core_networks(host)
     settings = mimicmotion.Settings(**{"steps": STEPS, "seed": SEED} | settings)
-    decode = host.module("samplers.decode").decode_frames
+    noise = None if start is None else (lambda *shape: _padded(start, shape))
     with torch.inference_mode(), runtime.use(runtime.Runtime("cpu", torch.float32)):
-        noise = settings_noise = host.module("samplers.svd").seeded_noise(SEED)
-        latents = mimicmotion.generate(networks, parts, picture(), poses, settings, noise=noise)
-        frames = torch.stack(list(decode(parts.vae, latents, settings.decode_chunk, skip=1)))
-    return SimpleNamespace(latents=latents, frames=frames, noise=settings_noise)
+        return mimicmotion.generate(networks, parts, picture(), poses, settings, noise=noise)
+
+
+def _padded(noise: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Noise of a shape: the given one for latents, with zeros where it ends; zeros for pictures."""
+    padded = torch.zeros(shape)
+    if len(shape) == 5:
+        padded[0, : len(noise)] = noise[: shape[1]]
+    return padded
+
+
+def core_frames(host: Host, latents: torch.Tensor, chunk: int) -> torch.Tensor:
+    """The core's frames (frames - 1, H, W, 3) of scaled latents."""
+    runtime, decode = host.module("runtime"), host.module("samplers.decode")
+    with torch.inference_mode(), runtime.use(runtime.Runtime("cpu", torch.float32)):
+        return torch.stack(list(decode.decode_frames(core_networks(host)[1].vae, latents, chunk, skip=1)))
 
 
 def unscaled(latents: torch.Tensor) -> torch.Tensor:
