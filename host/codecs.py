@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management as mm
@@ -11,7 +12,8 @@ import torch
 
 from ..conditioning.clip_image import CLIP_SIZE, ClipMethod, clip_pixels
 from ..runtime import current, with_smaller_batches
-from ..samplers.decode import to_unit
+from ..samplers.decode import DECODE_CHUNK, to_unit
+from ..samplers.tiles import cross_faded, decode_tiled, pieces_of_time
 
 SCALE = 8  # pixels per latent
 LATENT_CHANNELS = 4
@@ -56,36 +58,57 @@ def check_vae(vae: Any) -> None:
         )
 
 
-def has_temporal_decoder(vae: Any) -> bool:
-    """Whether a VAE mixes frames when it decodes, as SVD's does."""
-    return hasattr(getattr(vae.first_stage_model, "decoder", None), "time_mode")
+@dataclass(frozen=True)
+class Pieces:
+    """What is decoded at once; every value is part of the result, which never follows free memory.
+
+    chunk:        frames decoded together.
+    overlap:      frames that neighbouring chunks share and fade over.
+    tile:         side of picture tiles in pixels, 0 for whole pictures; a tile has all frames of its chunk.
+    tile_overlap: pixels that neighbouring tiles share and fade over.
+    """
+
+    chunk: int = DECODE_CHUNK
+    overlap: int = 0
+    tile: int = 0
+    tile_overlap: int = 64
 
 
-def decode_chunks(vae: Any, latents: torch.Tensor, chunk: int, skip: int = 0) -> Iterator[torch.Tensor]:
-    """Frames (n, H, W, 3) float32 in [0, 1] on the CPU, a chunk at a time, as the core's decoder gives them.
+def decode_chunks(vae: Any, latents: torch.Tensor, pieces: Pieces, skip: int = 0) -> Iterator[torch.Tensor]:
+    """Frames (n, H, W, 3) float32 in [0, 1] on the CPU, some at a time, as the core's decoder gives them.
 
-    latents: (frames, 4, h, w), not scaled. chunk: frames decoded together, part of the result.
-    skip: leave out this many frames at the start after decoding. The VAE is the host's, loaded and unloaded by it.
+    latents: (frames, 4, h, w), not scaled. skip: leave out this many frames at the start after decoding.
+    The VAE is the host's, loaded and unloaded by it.
     """
     check_vae(vae)
-    frames = min(chunk, len(latents))
-    needed = vae.memory_used_decode(latents.shape, vae.vae_dtype) * frames
+    times = pieces_of_time(len(latents), pieces.chunk, pieces.overlap)
+    sides = [min(side, pieces.tile // SCALE or side) for side in latents.shape[-2:]]
+    needed = vae.memory_used_decode((1, LATENT_CHANNELS, *sides), vae.vae_dtype) * min(pieces.chunk, len(latents))
     mm.load_models_gpu([vae.patcher], memory_required=needed)
-    for start in range(0, len(latents), chunk):
+
+    def decoded() -> Iterator[torch.Tensor]:
+        for time in times:
+            yield to_unit(_decode(vae, latents[time], pieces, time.start)).movedim(1, -1)
+            current().progress("decoding", time.stop, len(latents))
+
+    done = 0
+    for frames in cross_faded(decoded(), pieces.overlap):
+        yield frames[max(skip - done, 0) :]
+        done += len(frames)
+
+
+def _decode(vae: Any, latents: torch.Tensor, pieces: Pieces, start: int) -> torch.Tensor:
+    def decode(part: torch.Tensor) -> torch.Tensor:
         current().check_cancelled()
-        decoded = to_unit(_decode(vae, latents[start : start + chunk], start)).movedim(1, -1)
-        current().progress("decoding", start + len(decoded), len(latents))
-        yield decoded[max(skip - start, 0) :]
-
-
-def _decode(vae: Any, latents: torch.Tensor, start: int) -> torch.Tensor:
-    z = latents.to(vae.device, vae.vae_dtype)
+        return vae.first_stage_model.decode(part.to(vae.device, vae.vae_dtype)).float().cpu()
 
     def run(_frames: int) -> torch.Tensor:
-        return vae.first_stage_model.decode(z).float().cpu()
+        if not pieces.tile:
+            return decode(latents)
+        return decode_tiled(decode, latents, pieces.tile // SCALE, pieces.tile_overlap // SCALE, SCALE)
 
-    frames = with_smaller_batches(run, [len(z)], f"decoding {len(z)} frames at once")
-    return _finite(frames, f"the decoded frames {start} to {start + len(z) - 1}")
+    frames = with_smaller_batches(run, [len(latents)], f"decoding {len(latents)} frames at once")
+    return _finite(frames, f"the decoded frames {start} to {start + len(latents) - 1}")
 
 
 def _finite(values: torch.Tensor, what: str) -> torch.Tensor:

@@ -36,14 +36,39 @@ class ChoreoDecodeVideo(io.ComfyNode):
                     tooltip="Frames decoded together, 8 as published. It changes the result a little: frames are "
                     "smoothed over time within a chunk. Fewer need less memory.",
                 ),
+                io.Int.Input(
+                    "overlap",
+                    default=0,
+                    min=0,
+                    max=255,
+                    tooltip="Frames that neighbouring chunks share and fade over; 0 as published. Hides steps between "
+                    "chunks and takes longer.",
+                ),
+                io.Int.Input(
+                    "tile",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    step=64,
+                    tooltip="Side of picture tiles in pixels, for large pictures and little memory; 0 decodes whole "
+                    "pictures. Unlike the stock tiled decode it keeps smoothing over time.",
+                ),
+                io.Int.Input(
+                    "tile_overlap",
+                    default=64,
+                    min=0,
+                    max=4096,
+                    step=8,
+                    tooltip="Pixels that neighbouring tiles share and fade over.",
+                ),
             ],
             outputs=[io.Image.Output("IMAGE", tooltip="The frames, without the reference frame.")],
         )
 
     @classmethod
-    def execute(cls, samples: dict[str, Any], vae: Any, chunk: int) -> io.NodeOutput:
+    def execute(cls, samples: dict[str, Any], vae: Any, **pieces: int) -> io.NodeOutput:
         """Decode, then drop the frames in front."""
-        from ..host.codecs import decode_chunks
+        from ..host.codecs import Pieces, decode_chunks
         from ..host.conditioning import REFERENCE_FRAMES
 
         latents, skip = samples["samples"], samples.get(REFERENCE_FRAMES, 0)
@@ -53,7 +78,7 @@ class ChoreoDecodeVideo(io.ComfyNode):
                 f"{tuple(latents.shape)}."
             )
         with on_host():
-            return io.NodeOutput(_joined(decode_chunks(vae, latents, chunk, skip), len(latents) - skip))
+            return io.NodeOutput(_joined(decode_chunks(vae, latents, Pieces(**pieces), skip), len(latents) - skip))
 
 
 def _joined(chunks: Any, total: int) -> torch.Tensor:

@@ -178,3 +178,44 @@ def test_an_empty_clip_is_not_decoded(host: Host) -> None:
     latent = Value({"samples": latents(1), "choreo_reference_frames": 1})
     with pytest.raises(RuntimeError, match="holds no clip"):
         host.run("ChoreoDecodeVideo", samples=latent, vae=Value(vae))
+
+
+def decoded(host: Host, z: torch.Tensor, **widgets: int) -> torch.Tensor:
+    vae = host.run("ChoreoLoadSVDParts", folder="tiny (built in)")[0]
+    return host.run("ChoreoDecodeVideo", samples=Value({"samples": z}), vae=Value(vae), **widgets)[0]
+
+
+def test_tiles_and_overlaps_stay_near_the_whole(host: Host) -> None:
+    z = torch.nn.functional.interpolate(latents(6), scale_factor=3, mode="bicubic")
+    whole, tiled = decoded(host, z), decoded(host, z, tile=128, tile_overlap=64)
+    frame_by_frame = decoded(host, z, chunk=1)
+    assert tiled.shape == whole.shape
+    # group normalisation sees a tile alone; time is mixed all the same
+    assert (tiled - whole).abs().mean() < (frame_by_frame - whole).abs().mean()
+    assert torch.equal(decoded(host, z, chunk=4, overlap=2)[:2], decoded(host, z, chunk=4)[:2])
+
+
+def test_previews_show_the_middle_of_the_clip(host: Host) -> None:
+    fusion = host.module("host.fusion")
+    shown = []
+    callback = fusion._previewing_the_middle(lambda step, x0, x, total: shown.append(x0[0, 0, 0, 0].item()))
+    clip_now = torch.arange(9.0).view(9, 1, 1, 1)
+    for step in range(3):
+        callback(step, clip_now, clip_now, 3)
+    assert shown == [4.0, 4.0, 0.0]
+
+
+@pytest.mark.filterwarnings("ignore:for .*copying from a non-meta")
+def test_full_size_networks_are_taken_by_the_host(host: Host, monkeypatch) -> None:
+    import comfy.model_base
+    import comfy.model_management as mm
+
+    mimicmotion, pose_net = host.module("model_loaders.mimicmotion"), host.module("networks.pose_net")
+    monkeypatch.setattr(mm, "unet_offload_device", lambda: torch.device("meta"))
+    with torch.device("meta"):
+        unet = host.module("networks.svd_unet").build_unet().half()
+        networks = mimicmotion.MimicMotionNetworks(unet, pose_net.PoseNet(), 72)
+        model = host.module("host.models").model_of(networks)
+    assert type(model.model) is comfy.model_base.SVD_img2vid
+    assert len(model.model.diffusion_model.state_dict()) == 1428
+    assert host.module("host.models").size_multiple(model) == 64
