@@ -7,7 +7,7 @@ from importlib import import_module
 
 from comfy_api.latest import ComfyExtension, io
 
-TOPICS = ("pose", "pose_edit", "pose_draw", "pose_files", "loaders", "conditioning", "sampling", "video")
+TOPICS = ("pose", "pose_edit", "pose_draw", "pose_files", "loaders", "conditioning", "sampling", "video", "demo")
 
 
 class Choreo(ComfyExtension):
