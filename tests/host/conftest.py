@@ -15,10 +15,12 @@ collect_ignore_glob = [] if "CHOREO_HOST" in os.environ else ["test_*.py"]
 
 
 @pytest.fixture(scope="session")
-def one_host() -> Host:
+def one_host() -> Iterator[Host]:
     from .harness import open_host
 
-    return open_host()
+    host = open_host()
+    yield host
+    host.close()
 
 
 @pytest.fixture

