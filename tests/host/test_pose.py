@@ -126,6 +126,20 @@ def test_a_second_run_is_cached(host: Host) -> None:
     assert "x" in host.queue(prompt).cached
 
 
+def test_two_workflows_in_turn_do_not_disturb_each_other(host: Host) -> None:
+    def workflow(figure, who: str) -> dict:
+        clip = Value(images(frames(2, (figure,))))
+        return {
+            "x": (EXTRACT, {"frames": clip, "detector": detector(host)}),
+            "pick": ("ChoreoPickPerson", {"poses": ("x", 0), "who": who}),
+        }
+
+    one, other = workflow(ONE, "largest"), workflow(OTHER, "all")
+    first, between, again = (host.queue(prompt).outputs["pick"][0] for prompt in (one, other, one))
+    assert np.array_equal(first.points, again.points)
+    assert not np.array_equal(first.points, between.points)
+
+
 def test_nobody_is_a_gap_or_the_whole_image(host: Host) -> None:
     clip, files = Value(images(frames(3, empty=[1]))), detector(host)
     skipped = host.run(EXTRACT, frames=clip, detector=files)[0]
