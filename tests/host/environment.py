@@ -125,7 +125,11 @@ def _variables() -> dict[str, str]:
 
 def main(command: str, *arguments: str) -> int:
     """Run one command of this module; its exit status."""
-    hosts = find_hosts()
+    try:
+        hosts = find_hosts()
+    except FileNotFoundError as error:
+        print(error)
+        return 1
     if command == "test":
         return run_tests(hosts, arguments)
     if not hosts:
