@@ -74,11 +74,19 @@ def open_clip(source: torch.Tensor | Input.Video, cut: Cut) -> Iterator[Clip]:
     """
     if isinstance(source, torch.Tensor):
         yield _images(source, cut.fps, cut)
-    elif isinstance(source, InputImpl.VideoFromComponents):  # its stream would have to be encoded first
-        yield _components(source, cut)
     else:
-        with _on_disk(source.get_stream_source()) as path:
-            yield _components(source, cut) if _is_trimmed(source, path) else _file(path, cut)
+        with video_file(source) as path:
+            yield _components(source, cut) if path is None else _file(path, cut)
+
+
+@contextmanager
+def video_file(video: Input.Video) -> Iterator[Path | None]:
+    """The file that a VIDEO is; None for one that is not a whole file, of which only the components tell."""
+    if isinstance(video, InputImpl.VideoFromComponents):  # its stream would have to be encoded first
+        yield None
+        return
+    with _on_disk(video.get_stream_source()) as path:
+        yield None if _is_trimmed(video, path) else path
 
 
 def _is_trimmed(video: Input.Video, path: Path) -> bool:

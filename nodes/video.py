@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from comfy_api.latest import io
 
 from ..host.progress import on_host
 from ..samplers.decode import DECODE_CHUNK
+from .frames import video_file
 
 CATEGORY = "Choreo/Video"
 
@@ -81,6 +84,65 @@ class ChoreoDecodeVideo(io.ComfyNode):
             return io.NodeOutput(_joined(decode_chunks(vae, latents, Pieces(**pieces), skip), len(latents) - skip))
 
 
+class ChoreoVideoSound(io.ComfyNode):
+    """Take the sound and the frame rate of a video without reading its pictures."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Widgets and sockets."""
+        return io.Schema(
+            node_id="ChoreoVideoSound",
+            display_name="Video Sound",
+            category=CATEGORY,
+            description="Gives the sound and the frame rate of a video for Create Video. The stock Get Video "
+            "Components would hold all pictures of the video in memory.",
+            inputs=[
+                io.Video.Input("video", tooltip="The driving video."),
+                io.Float.Input(
+                    "start",
+                    default=0.0,
+                    min=0.0,
+                    max=100_000.0,
+                    step=0.1,
+                    tooltip="Seconds to leave out at the beginning; the same as in Extract Poses.",
+                ),
+            ],
+            outputs=[
+                io.Audio.Output("AUDIO", tooltip="The sound; nothing when the video is silent."),
+                io.Float.Output("fps", display_name="fps", tooltip="Frames per second of the video."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, video: Any, start: float) -> io.NodeOutput:
+        """Decode the sound alone where the video is a file."""
+        with video_file(video) as path:
+            if path is None:
+                parts = video.get_components()
+                return io.NodeOutput(_from(parts.audio, start), float(parts.frame_rate))
+            return io.NodeOutput(*_sound_of_file(path, start))
+
+
+def _sound_of_file(path: Path, start: float) -> tuple[dict[str, Any] | None, float]:
+    from ..media.sound import Sound, read_sound
+    from ..media.video import probe
+
+    info = probe(path)
+    length = Fraction(info.duration - start).limit_denominator(10**6)
+    if length <= 0:
+        raise ValueError(f"The video lasts {info.duration:.2f} seconds, so it cannot start at {start:.2f}.")
+    found = read_sound(Sound(path, start), length)
+    audio = None if found is None else {"waveform": torch.from_numpy(found[0])[None], "sample_rate": found[1]}
+    return audio, float(info.fps)
+
+
+def _from(audio: dict[str, Any] | None, start: float) -> dict[str, Any] | None:
+    """The sound after `start` seconds."""
+    if audio is None or start == 0:
+        return audio
+    return {**audio, "waveform": audio["waveform"][..., round(start * audio["sample_rate"]) :]}
+
+
 def _joined(chunks: Any, total: int) -> torch.Tensor:
     """An IMAGE of `total` frames, filled chunk by chunk."""
     images, done = None, 0
@@ -92,4 +154,4 @@ def _joined(chunks: Any, total: int) -> torch.Tensor:
     return images
 
 
-NODES = [ChoreoDecodeVideo]
+NODES = [ChoreoDecodeVideo, ChoreoVideoSound]
