@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .nodes import Choreo
 
 __version__ = "0.1.0"
+WEB_DIRECTORY = "./web"  # help pages of the nodes
 
 
 async def comfy_entrypoint() -> Choreo:

@@ -77,7 +77,9 @@ def test_there_are_no_others() -> None:
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_files_are_in_step_with_the_nodes(info: Info, name: str) -> None:
+def test_files_are_in_step_with_the_nodes(host: Host, info: Info, name: str) -> None:
+    if host.version < "0.4":
+        pytest.skip("ComfyUI 0.3 calls outputs that only have an id by their type")
     assert path_of(name).read_text(encoding="utf-8") == as_text(build(name, PLANS[name], info)), (
         "run python -m tests.host.make_workflows"
     )
@@ -172,8 +174,5 @@ def _first(workflow: dict, node_type: str) -> dict:
 def test_faults_are_found(info: Info, spoil: Any, words: str) -> None:
     workflow = shipped("choreo_tiny_demo")
     spoil(workflow)
-    try:
-        found = problems(workflow, info)
-    except IndexError:  # a link to an output that is gone
-        found = ["outputs are"]
+    found = problems(workflow, info)
     assert any(words in problem for problem in found), found

@@ -76,7 +76,7 @@ def _source(link_id: int | None, links: dict[int, list], nodes: dict[int, dict])
     if node["mode"] == MUTED:
         return None
     if node["mode"] == BYPASSED:
-        through = next((socket["link"] for socket in node["inputs"] if socket["type"] == of_type), None)
+        through = next((socket["link"] for socket in node["inputs"] if of_type in socket["type"].split(",")), None)
         return _source(through, links, nodes)
     return [str(origin), slot]
 
@@ -116,8 +116,10 @@ def _node_problems(node: dict[str, Any], info: Info) -> Iterator[str]:
         if name not in linked and not is_widget(*inputs[name]):
             yield f"required input {name} is not connected"
     outputs = [(socket["name"], socket["type"]) for socket in node.get("outputs", [])]
-    if outputs != list(zip(about["output_name"], about["output"], strict=True)):
-        yield f"outputs are {about['output_name']} of {about['output']}, not {outputs}"
+    known = list(zip(about["output_name"], about["output"], strict=True))
+    # a host names an output by its type where the node gives no name to show
+    if len(outputs) != len(known) or any(o[1] != k[1] or k[0] not in o for o, k in zip(outputs, known, strict=True)):
+        yield f"outputs are {known}, not {outputs}"
 
 
 def _wrong_value(of_type: str, options: dict[str, Any], value: Any) -> str | None:
@@ -141,6 +143,9 @@ def _link_problems(workflow: dict[str, Any]) -> Iterator[str]:
     if used != {link[0] for link in workflow["links"]} or workflow["last_link_id"] != max(used, default=0):
         yield "inputs and the list of links disagree, or last_link_id is wrong"
     for link_id, origin, slot, target, target_slot, of_type in workflow["links"]:
+        if slot >= len(nodes[origin]["outputs"]) or target_slot >= len(nodes[target]["inputs"]):
+            yield f"link {link_id}: there is no such slot"
+            continue
         source, sink = nodes[origin]["outputs"][slot], nodes[target]["inputs"][target_slot]
         if link_id not in source["links"] or sink["link"] != link_id:
             yield f"link {link_id}: its ends do not know it"

@@ -75,16 +75,18 @@ def _drawn() -> list[Box]:
     ]
 
 
-def _output(latent: str, vae: str, prefix: str) -> list[Box]:
+def _output(latent: str, vae: str, prefix: str, sound: bool = True) -> list[Box]:
     return [
         Box("decode", "ChoreoDecodeVideo", {}, {"samples": latent, "vae": vae}),
-        *_video("decode.IMAGE", prefix),
+        *_video("decode.IMAGE", prefix, sound=sound),
     ]
 
 
-def _video(images: str, prefix: str, key: str = "") -> list[Box]:
+def _video(images: str, prefix: str, key: str = "", sound: bool = False) -> list[Box]:
+    audio = {"audio": "sound.AUDIO"} if sound else {}
     return [
-        Box(f"create{key}", "CreateVideo", {}, {"images": images, "fps": "extract.fps"}),
+        *([Box("sound", "ChoreoVideoSound", {}, {"video": "video.VIDEO"})] if sound else []),
+        Box(f"create{key}", "CreateVideo", {}, {"images": images, "fps": "extract.fps"} | audio),
         Box(f"save{key}", "SaveVideo", {"filename_prefix": prefix}, {"video": f"create{key}.VIDEO"}),
     ]
 
@@ -144,7 +146,7 @@ Open `mimicmotion_basic` (Templates, Choreo) with your own picture and video."""
                     _clip("parts.VAE", "parts.CLIP_VISION"),
                 )
             ],
-            "Output": _output("sampler.LATENT", "parts.VAE", "choreo/tiny_demo"),
+            "Output": _output("sampler.LATENT", "parts.VAE", "choreo/tiny_demo", sound=False),
         },
     ),
     "mimicmotion_basic": Plan(
