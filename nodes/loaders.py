@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import folder_paths
 from comfy_api.latest import io
 
 from ..host.folders import TINY, find, fingerprint, list_files, missing, preferred
@@ -12,6 +14,8 @@ from ..host.models import DTYPES
 CATEGORY = "Choreo/Loaders"
 MIMICMOTION = "mimicmotion"
 AUTOMATIC = "automatic"
+LORAS = "loras"
+NO_LORA = "put a LoRA into models/loras"
 
 
 class ChoreoLoadMimicMotion(io.ComfyNode):
@@ -141,8 +145,6 @@ class ChoreoLoadSVDParts(io.ComfyNode):
 
 def _svd_folders() -> dict[str, Path]:
     """Folders below models/diffusers that hold SVD's parts, by name."""
-    import folder_paths
-
     from ..model_loaders.svd import CLIP_FOLDER, VAE_FOLDER
 
     roots = [Path(root) for root in folder_paths.get_folder_paths("diffusers")]
@@ -150,4 +152,46 @@ def _svd_folders() -> dict[str, Path]:
     return {f.name: f for f in folders if (f / VAE_FOLDER).is_dir() and (f / CLIP_FOLDER).is_dir()}
 
 
-NODES = [ChoreoLoadMimicMotion, ChoreoLoadSVDParts]
+class ChoreoLoadLora(io.ComfyNode):
+    """Apply a LoRA to MimicMotion."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Widgets and sockets."""
+        names = folder_paths.get_filename_list(LORAS)
+        return io.Schema(
+            node_id="ChoreoLoadLora",
+            display_name="Load Video LoRA",
+            category=CATEGORY,
+            description="Applies a LoRA to MimicMotion or Stable Video Diffusion, whichever way its layers are named. "
+            "The stock loader leaves out temporal layers under diffusers' and Kohya's names.",
+            inputs=[
+                io.Model.Input("model", tooltip="MimicMotion, from Load MimicMotion."),
+                io.Combo.Input("lora", options=names or [NO_LORA], tooltip="A file in models/loras."),
+                io.Float.Input(
+                    "strength", default=1.0, min=-100.0, max=100.0, step=0.05, tooltip="How strongly it acts."
+                ),
+            ],
+            outputs=[io.Model.Output("MODEL", tooltip="The same MODEL with the LoRA.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, lora: str) -> bool | str:
+        """Say what to do when the file has vanished."""
+        return missing(LORAS, lora) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, lora: str, strength: float) -> str:
+        """Load again when the file has changed."""
+        return f"{fingerprint(LORAS, lora)} {strength}"
+
+    @classmethod
+    def execute(cls, model: Any, lora: str, strength: float) -> io.NodeOutput:
+        """Clone and patch."""
+        from ..host.lora import apply_lora
+        from ..model_loaders.weights import read_weights
+
+        return io.NodeOutput(apply_lora(model, read_weights(find(LORAS, lora, Path())), strength, lora))
+
+
+NODES = [ChoreoLoadMimicMotion, ChoreoLoadSVDParts, ChoreoLoadLora]
