@@ -95,6 +95,13 @@ def clip_inputs() -> list[io.Input]:
             io.Image,
             optional=True,
         ),
+        *_strength_inputs(),
+        *_svd_inputs(),
+    ]
+
+
+def _strength_inputs() -> list[io.Input]:
+    return [
         io.Float.Input(
             "pose_strength",
             default=1.0,
@@ -117,6 +124,11 @@ def clip_inputs() -> list[io.Input]:
             step=0.05,
             tooltip="Strength of the picture's CLIP embedding.",
         ),
+    ]
+
+
+def _svd_inputs() -> list[io.Input]:
+    return [
         io.Int.Input(
             "fps_id",
             default=7,
