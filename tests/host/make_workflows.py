@@ -147,7 +147,14 @@ def _lay_out(plan: Plan, nodes: dict[str, dict], info: Info) -> list[dict[str, A
             y += height + TITLE + GAP // 2
         bounding = [x - GAP // 2, 0, WIDTH + GAP, y - GAP // 2]
         groups.append(
-            {"id": column + 1, "title": title, "bounding": bounding, "color": COLOURS[title], "font_size": 24, "flags": {}}
+            {
+                "id": column + 1,
+                "title": title,
+                "bounding": bounding,
+                "color": COLOURS[title],
+                "font_size": 24,
+                "flags": {},
+            }
         )
     return groups
 

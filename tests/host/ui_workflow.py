@@ -20,11 +20,10 @@ def inputs_of(node: dict[str, Any]) -> dict[str, tuple[Any, dict[str, Any]]]:
     """A node type's inputs in the order of its definition: {name: (type, options)}; a list's type is COMBO."""
     found = {}
     for kind in ("required", "optional"):
-        for name, (of_type, *options) in node["input"].get(kind, {}).items():
-            about = dict(options[0]) if options else {}
-            if isinstance(of_type, (list, tuple)):
-                of_type, about = "COMBO", about | {"options": list(of_type)}
-            found[name] = of_type, about
+        for name, (of_type, *rest) in node["input"].get(kind, {}).items():
+            options = dict(rest[0]) if rest else {}
+            is_list = isinstance(of_type, (list, tuple))
+            found[name] = ("COMBO", options | {"options": list(of_type)}) if is_list else (of_type, options)
     return found
 
 

@@ -8,6 +8,8 @@ from typing import Any
 TINY = "tiny (built in)"
 SVD_FOLDER = "stable-video-diffusion-img2vid-xt-1-1"
 HUB = "https://huggingface.co"
+SVD_FILE = "svd_xt_1_1.safetensors"
+SVD_ADDRESS = f"{HUB}/stabilityai/{SVD_FOLDER}/resolve/main/{SVD_FILE}"
 
 
 @dataclass(frozen=True)
@@ -172,17 +174,17 @@ Animates the person of your picture with the motion of your video.
     "mimicmotion_ksampler_latent_fusion": Plan(
         f"""# MimicMotion with KSampler
 The same as `mimicmotion_basic` in single steps: **MimicMotion Conditioning** prepares picture and poses, **Latent \
-Fusion** lets any stock sampler work window by window. Put LoRA loaders, guiders and other patches of MODEL between \
+Fusion** lets any stock sampler work window by window. Put Load Video LoRA, guiders and other patches of MODEL between \
 Load MimicMotion and KSampler.
 
 ## Models
 {MIMICMOTION_NOTE}
-- SVD's VAE and CLIP out of [svd_xt_1_1.safetensors]\
-({HUB}/stabilityai/stable-video-diffusion-img2vid-xt-1-1/resolve/main/svd_xt_1_1.safetensors) in `models/checkpoints` \
+- SVD's VAE and CLIP out of [{SVD_FILE}]({SVD_ADDRESS}) in `models/checkpoints` \
 (accept its licence there first); its MODEL is not used. Load SVD Parts reads the same from a diffusers folder.
 
 {SETTINGS_NOTE}
-- **KSampler**: euler and karras are what was published. Guidance (cfg) 2.0; 1.0 halves the time. Keep `denoise` at 1.""",
+- **KSampler**: euler and karras are what was published. Guidance (cfg) 2.0; 1.0 halves the time. Keep
+`denoise` at 1.""",
         {
             "Inputs": [*_own_inputs(), _fit("picture.IMAGE")],
             "Models": [
@@ -191,14 +193,8 @@ Load MimicMotion and KSampler.
                 Box(
                     "svd",
                     "ImageOnlyCheckpointLoader",
-                    {"ckpt_name": "svd_xt_1_1.safetensors"},
-                    models=(
-                        (
-                            "svd_xt_1_1.safetensors",
-                            f"{HUB}/stabilityai/stable-video-diffusion-img2vid-xt-1-1/resolve/main/svd_xt_1_1.safetensors",
-                            "checkpoints",
-                        ),
-                    ),
+                    {"ckpt_name": SVD_FILE},
+                    models=((SVD_FILE, SVD_ADDRESS, "checkpoints"),),
                     title="SVD: VAE and CLIP",
                 ),
             ],
