@@ -1,4 +1,4 @@
-"""python -m tests.host.make_thumbnails (in the host's environment): write workflows/*.jpg from what they give.
+"""python -m tests.host.make_thumbnails [NAME …] (in the host's environment): write workflows/*.jpg.
 
 Every picture comes from a run of its workflow on the demo's inputs and the built-in networks.
 """
@@ -6,6 +6,7 @@ Every picture comes from a run of its workflow on the demo's inputs and the buil
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def thumbnail(host: Host, name: str) -> Image.Image:
             node["inputs"] |= {"width": 384, "height": 288}
         if node["class_type"] == "ChoreoExtractPoses":
             node["inputs"]["max_frames"] = FRAMES
-    result = run(host, prompt)
+    result = run(host, _needed(prompt, TILES[name]))
     if result.error is not None:
         raise RuntimeError(result.error)
     tiles = TILES[name]
@@ -47,6 +48,17 @@ def thumbnail(host: Host, name: str) -> Image.Image:
         whole.paste(picture, (x, 0))
         x += picture.width
     return whole
+
+
+def _needed(prompt: dict[str, Any], node_types: tuple[str, ...]) -> dict[str, Any]:
+    """The nodes of these types, and what is in front of them."""
+    left = [key for key, node in prompt.items() if node["class_type"] in node_types]
+    found: dict[str, Any] = {}
+    while left:
+        key = left.pop()
+        found[key] = prompt[key]
+        left += [value[0] for value in prompt[key]["inputs"].values() if isinstance(value, list)]
+    return found
 
 
 def _images(prompt: dict[str, Any], result: Run, node_type: str) -> torch.Tensor:
@@ -63,5 +75,5 @@ if __name__ == "__main__":
     one_host = open_host()
     load_extras(one_host)
     give_inputs(one_host.folder / "input")
-    for plan_name in PLANS:
+    for plan_name in sys.argv[1:] or PLANS:
         thumbnail(one_host, plan_name).save(path_of(plan_name).with_suffix(".jpg"), quality=85)
