@@ -33,7 +33,7 @@ def thumbnail(host: Host, name: str) -> Image.Image:
     prompt = on_tiny(to_api(json.loads(path_of(name).read_text(encoding="utf-8")), object_info(host)))
     for node in prompt.values():
         if node["class_type"] == "ChoreoFitPicture":
-            node["inputs"] |= {"width": 384, "height": 288}
+            node["inputs"] |= {"width": 288, "height": 384}
         if node["class_type"] == "ChoreoExtractPoses":
             node["inputs"]["max_frames"] = FRAMES
     result = run(host, _needed(prompt, TILES[name]))

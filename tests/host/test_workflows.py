@@ -27,7 +27,7 @@ ON_TINY = {
     "ChoreoLoadMimicMotion": {"weights": TINY},
     "ChoreoLoadSVDParts": {"folder": TINY},
     "ChoreoLoadPoseDetector": {"detector": TINY, "pose_model": TINY},
-    "ChoreoFitPicture": {"width": 192, "height": 128},
+    "ChoreoFitPicture": {"width": 128, "height": 192},
     "ChoreoExtractPoses": {"every_nth": 1, "max_frames": FRAMES},
     "ChoreoMimicMotionSampler": {"steps": 2},
     "KSampler": {"steps": 2},

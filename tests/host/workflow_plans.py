@@ -132,7 +132,7 @@ see the figures of the demo.
 ## Next
 Open `mimicmotion_basic` (Templates, Choreo) with your own picture and video.""",
         {
-            "Inputs": [Box("demo", "ChoreoDemoInputs"), _fit("demo.picture", width=192, height=128)],
+            "Inputs": [Box("demo", "ChoreoDemoInputs"), _fit("demo.picture", width=128, height=192)],
             "Models": [
                 _detector(tiny=True),
                 Box("mimicmotion", "ChoreoLoadMimicMotion", {"weights": TINY}),
