@@ -13,7 +13,7 @@ GOLDENS ?=
 ONNXRUNTIME ?= $(if $(shell command -v nvidia-smi),onnxruntime-gpu,onnxruntime)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-install test-oldest smoke-full bench clean
+.PHONY: help demo test host test-host test-install test-oldest smoke-full bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' $(firstword $(MAKEFILE_LIST))
@@ -21,10 +21,17 @@ help: ## list the targets
 demo: $(INSTALLED) ## animate the embedded tiny model: outputs/demo.mp4
 	$(BIN)/choreo demo
 
-test: $(INSTALLED) ## lint, unit tests and golden files
+test: $(INSTALLED) ## lint, unit tests, golden files, and the nodes where there is a ComfyUI
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest -rs $(PYTEST_ARGS)
+	$(BIN)/python -m tests.host.environment test --quiet
+
+host: $(INSTALLED) ## an environment for ComfyUI's tests, in the user's cache folder (6.5 GB); COMFYUI_PATH names the host
+	$(BIN)/python -m tests.host.environment make
+
+test-host: host ## the nodes in every ComfyUI that COMFYUI_PATH names
+	$(BIN)/python -m tests.host.environment test $(PYTEST_ARGS)
 
 test-install: $(INSTALLED) ## does requirements.txt leave three kinds of host as they were? (downloads gigabytes)
 	$(BIN)/python -m tests.install hosts

@@ -112,7 +112,7 @@ def encode_poses(
     features: list[torch.Tensor] = []
     total = len(pose_pictures) if isinstance(pose_pictures, Sequence | np.ndarray) else 0
     with torch.no_grad(), runtime.on_device(pose_net):
-        for group in _groups(pose_pictures, size):
+        for group in pose_groups(pose_pictures, size):
             runtime.check_cancelled()
             features.extend(_encode_group(pose_net, group, quirks))
             runtime.progress("pose features", len(features), max(total, len(features)))
@@ -123,7 +123,7 @@ def encode_poses(
     return features
 
 
-def _groups(pose_pictures: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[torch.Tensor]:
+def pose_groups(pose_pictures: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[torch.Tensor]:
     """uint8 (n, 3, H, W) of up to POSE_BATCH pictures at a time."""
     pictures = iter(pose_pictures)
     first = 0

@@ -38,6 +38,19 @@ class Sound:
                 raise ValueError(f"{self.path} has no sound to take over.")
 
 
+def read_sound(sound: Sound, length: Fraction) -> tuple[np.ndarray, int] | None:
+    """Samples (1 or 2 channels, n) float32 of at most `length` seconds, and their rate; None for a silent file."""
+    with open_container(sound.path) as container:
+        if not container.streams.audio:
+            return None
+        source = container.streams.audio[0]
+        rate = source.codec_context.sample_rate
+        origin = _origin(container) + Fraction(sound.start).limit_denominator(10**6)
+        wanted = length if sound.duration is None else min(length, Fraction(sound.duration))
+        pieces = list(_pieces(container, source, (rate, _layout(source)), origin, round(wanted * rate)))
+    return (np.concatenate(pieces, axis=1), rate) if pieces else None
+
+
 def join(pictures: Path, output: Path, length: Fraction, sound: Sound | None) -> None:
     """Write the video packets of `pictures`, which last `length` seconds, and sound into `output`, the index in front.
 
@@ -95,11 +108,15 @@ def _sound(container, target, suffix: str, sound: Sound, length: Fraction) -> It
     codec, rate = ("libopus", 48000) if suffix == ".webm" else ("aac", 48000)
     if codec == "aac" and source.codec_context.sample_rate % 11025 == 0:
         rate = 44100
-    layout = "mono" if source.codec_context.layout.nb_channels == 1 else "stereo"
+    layout = _layout(source)
     stream = target.add_stream(codec, rate=rate)
     stream.codec_context.layout = layout
     stream.codec_context.bit_rate = 96_000 if layout == "mono" else 192_000
     return _encoded(container, source, stream, origin, length)
+
+
+def _layout(source: av.AudioStream) -> str:
+    return "mono" if source.codec_context.layout.nb_channels == 1 else "stereo"
 
 
 def _origin(container: av.container.InputContainer) -> Fraction:
@@ -133,19 +150,19 @@ def _copied(container, source, stream, origin: Fraction, length: Fraction) -> It
 
 def _encoded(container, source, stream, origin: Fraction, length: Fraction) -> Iterator[av.Packet]:
     """Sound decoded, brought to the stream's rate and layout, cut to the sample and encoded again."""
-    rate = stream.codec_context.sample_rate
+    rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
     done = 0
-    for samples in _pieces(container, source, stream, origin, round(length * rate)):
-        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=stream.codec_context.layout.name)
+    for samples in _pieces(container, source, (rate, layout), origin, round(length * rate)):
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
         frame.sample_rate, frame.pts, frame.time_base = rate, done, Fraction(1, rate)
         done += samples.shape[1]
         yield from stream.encode(frame)
     yield from stream.encode(None)
 
 
-def _pieces(container, source, stream, origin: Fraction, total: int) -> Iterator[np.ndarray]:
-    """Float samples (channels, n), together exactly the `total` after `origin`; gaps are silence."""
-    rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
+def _pieces(container, source, target: tuple[int, str], origin: Fraction, total: int) -> Iterator[np.ndarray]:
+    """Float samples (channels, n) of a rate and layout, at most the `total` after `origin`; gaps are silence."""
+    rate, layout = target
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
     _seek(container, source, origin)
     position = None  # of the next decoded sample, counted from the origin

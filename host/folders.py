@@ -1,0 +1,70 @@
+"""Model folders: registered with the host beside those of the user, listed for the widgets, and looked up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+
+from ..model_loaders.catalogue import where_to_get
+
+TINY = "tiny (built in)"
+WEIGHTS = frozenset({".safetensors", ".sft", ".pth", ".pt", ".bin", ".ckpt"})
+POSE_NETWORKS = "dwpose"
+FOLDERS = {POSE_NETWORKS: frozenset({".onnx"}), "mimicmotion": WEIGHTS}
+# where other node packs keep the same files, below a folder of custom nodes
+_ELSEWHERE = {POSE_NETWORKS: ("comfyui_controlnet_aux/ckpts/yzd-v/DWPose",)}
+
+
+def register() -> None:
+    """Make the host know :data:`FOLDERS`; folders and file types that are registered already stay as they are."""
+    for key, suffixes in FOLDERS.items():
+        folder_paths.add_model_folder_path(key, str(Path(folder_paths.models_dir) / key))
+        for packs in folder_paths.get_folder_paths("custom_nodes"):
+            for folder in (Path(packs) / name for name in _ELSEWHERE.get(key, ())):
+                if folder.is_dir():
+                    folder_paths.add_model_folder_path(key, str(folder))
+        # a new set, because the host's own keys share one; an empty one would list every file
+        paths, known = folder_paths.folder_names_and_paths[key]
+        folder_paths.folder_names_and_paths[key] = (paths, set(known) | suffixes)
+
+
+def list_files(key: str) -> list[str]:
+    """The names for a list widget: the files of a model folder, then :data:`TINY`."""
+    return [*folder_paths.get_filename_list(key), TINY]
+
+
+def preferred(names: list[str], wanted: str) -> str:
+    """What a new node's list widget shows: the file `wanted` wherever it lies, else the first."""
+    return next((name for name in names if Path(name).name == wanted), names[0])
+
+
+def missing(key: str, name: str | None) -> str | None:
+    """Why a file of a model folder cannot be used, as a sentence for the user; None when it is there.
+
+    The name is None, and nothing is wrong yet, where a link will bring it.
+    """
+    if name in (None, TINY) or folder_paths.get_full_path(key, name) is not None:
+        return None
+    folders = " or ".join(folder_paths.get_folder_paths(key))
+    advice = where_to_get(Path(name).name) or "Choose a file that is there."
+    return f"{name} was not found in {folders}. {advice.rstrip('.')}. Then press R to refresh the lists."
+
+
+def find(key: str, name: str, tiny: Path) -> Path:
+    """The path of a chosen file, `tiny` for :data:`TINY`; FileNotFoundError says where it was looked for."""
+    if name == TINY:
+        return tiny
+    problem = missing(key, name)
+    if problem:
+        raise FileNotFoundError(problem)
+    return Path(folder_paths.get_full_path(key, name))
+
+
+def fingerprint(key: str, *names: str | None) -> str:
+    """A text that changes when one of the files does; names are None where links bring them."""
+    facts = []
+    for name in names:
+        path = None if name in (None, TINY) else folder_paths.get_full_path(key, name)
+        facts.append(f"{name} {Path(path).stat().st_mtime_ns if path else ''}")
+    return "; ".join(facts)

@@ -1,0 +1,224 @@
+"""Poses and latent fusion (MimicMotion, sections 3.2 and 3.4) as the host's own kinds of patches.
+
+Poses travel in CONDITIONING. A wrapper that belongs to the MODEL turns them, for one sampling run, into a patch behind
+the network's first convolution, so nothing of a run stays on the MODEL. Latent fusion is a context handler.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.model_base
+import comfy.model_management as mm
+import torch
+from comfy.context_windows import (
+    ContextFuseMethod,
+    ContextSchedule,
+    IndexListContextHandler,
+    IndexListContextWindow,
+    create_prepare_sampling_wrapper,
+)
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+
+from ..samplers.svd import PoseUse
+from ..samplers.windows import check_window, window_weights, windows
+
+POSES = "choreo_poses"  # key in CONDITIONING
+WRAPPER = "choreo"
+
+
+@dataclass(frozen=True)
+class PoseControl:
+    """The poses of one conditioning.
+
+    features: (frames, channels, h, w) half precision on the CPU; frame 0 is the reference.
+    use: how strongly and in which steps they act.
+    """
+
+    features: torch.Tensor
+    use: PoseUse = field(default_factory=PoseUse)
+
+
+def install_poses(model: ModelPatcher) -> None:
+    """Let a MODEL (and its clones) follow the poses in its conditioning."""
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER, _sample_with_poses)
+
+
+def _sample_with_poses(  # noqa: PLR0917 - as the host calls it
+    executor: Any,
+    noise: torch.Tensor,
+    latent_image: torch.Tensor,
+    sampler: Any,
+    sigmas: torch.Tensor,
+    denoise_mask: torch.Tensor | None = None,
+    callback: Callable[..., None] | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> torch.Tensor:
+    guider = executor.class_obj
+    controls = {entry["uuid"]: entry[POSES] for entries in guider.conds.values() for entry in entries if POSES in entry}
+    if controls:
+        for control in controls.values():
+            _check_lengths(control.features, noise)
+        _patch_first(guider.model_options, PosePatch(controls))
+        callback = _previewing_the_middle(callback)
+    else:
+        logging.warning(
+            "Choreo: MimicMotion is sampled without poses; connect the conditioning of Choreo MimicMotion Conditioning."
+        )
+    return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
+
+
+def _check_lengths(features: torch.Tensor, noise: torch.Tensor) -> None:
+    if len(features) != len(noise):
+        raise ValueError(
+            f"The latents have {len(noise)} frames, the poses {len(features)} (the reference frame counted); "
+            "use the LATENT that comes from the same conditioning node."
+        )
+    if features.shape[-2:] != noise.shape[-2:]:
+        sizes = [f"{8 * shape[-1]}x{8 * shape[-2]}" for shape in (noise.shape, features.shape)]
+        raise ValueError(
+            f"The latents are for a video of {sizes[0]}, the poses for one of {sizes[1]}; "
+            "use the LATENT that comes from the same conditioning node."
+        )
+
+
+def _patch_first(model_options: dict[str, Any], patch: Callable[..., torch.Tensor]) -> None:
+    """Put an input-block patch before all others, in options that live for one run."""
+    patches = model_options["transformer_options"].setdefault("patches", {})
+    patches["input_block_patch"] = [patch, *patches.get("input_block_patch", [])]
+
+
+def _previewing_the_middle(callback: Callable[..., None] | None) -> Callable[..., None] | None:
+    """A sampler's callback that is shown the middle of the clip, as hosts preview the first frame, here a still.
+
+    The last call gets the clip as it is, because the callback may keep it as a result.
+    """
+    if callback is None:
+        return None
+
+    def middle_first(step: int, x0: torch.Tensor, x: torch.Tensor, total_steps: int) -> None:
+        is_last = step + 1 >= total_steps
+        callback(step, x0 if is_last else x0.roll(-(len(x0) // 2), 0), x, total_steps)
+
+    return middle_first
+
+
+class PosePatch:
+    """Adds pose features to what the network's first convolution gives, in the rows of the conditions they belong to.
+
+    controls: by the identifier that the host gives each condition of a run. Features of a window are on the device
+    as long as the window stays the same.
+    """
+
+    def __init__(self, controls: Mapping[Any, PoseControl]) -> None:
+        self.controls = controls
+        self.kept: tuple[Any, torch.Tensor] | None = None
+
+    def __call__(self, h: torch.Tensor, transformer_options: dict[str, Any]) -> torch.Tensor:
+        """h (conditions * frames, channels, h, w) after an input block -> the same or a new tensor of its shape."""
+        mm.throw_exception_if_processing_interrupted()
+        if transformer_options["block"] != ("input", 0):
+            return h
+        rows = transformer_options["uuids"]
+        step, steps = _step(transformer_options)
+        active = [key in self.controls and self.controls[key].use.active(step, steps) for key in rows]
+        if not any(active):
+            return h
+        chunks = h.chunk(len(rows))
+        window = transformer_options.get("context_window")
+        frames = tuple(range(len(chunks[0]))) if window is None else tuple(window.index_list)
+        return torch.cat(
+            [
+                chunk + self._features(key, frames, chunk) if is_active else chunk
+                for key, chunk, is_active in zip(rows, chunks, active, strict=True)
+            ]
+        )
+
+    def _features(self, key: Any, frames: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+        wanted = (key, frames)
+        if self.kept is None or self.kept[0] != wanted:
+            self.kept = None
+            control = self.controls[key]
+            self.kept = (wanted, control.features[list(frames)].to(like) * control.use.strength)
+        features = self.kept[1]
+        if features.shape != like.shape:
+            raise ValueError(
+                f"The pose features have the shape {tuple(features.shape)}, but the network's first convolution gave "
+                f"{tuple(like.shape)}; conditioning areas and other batch sizes cannot be combined with poses."
+            )
+        return features
+
+
+def _step(transformer_options: Mapping[str, Any]) -> tuple[int, int]:
+    """The step that a sigma belongs to, also between two of the schedule, and the number of steps."""
+    schedule, sigma = transformer_options["sample_sigmas"], transformer_options["sigmas"].max()
+    reached = int((schedule >= sigma * (1 - 1e-4)).sum())
+    return max(reached - 1, 0), len(schedule) - 1
+
+
+def fuse_latents(model: ModelPatcher, window: int, overlap: int) -> ModelPatcher:
+    """A clone of a MODEL that predicts long clips window by window, fused as MimicMotion does.
+
+    window, overlap in frames, the reference frame counted. The start noise repeats every `window` frames, as published.
+    Raises ValueError for windows that cannot cover a clip, and for models that do not predict videos as SVD does.
+    """
+    check_window(window, overlap)
+    if not isinstance(model.model, comfy.model_base.SVD_img2vid):
+        raise ValueError("Latent fusion is for Stable Video Diffusion and MimicMotion; this MODEL is of another kind.")
+    model = model.clone()
+    model.model_options["context_handler"] = LatentFusionHandler(window, overlap)
+    create_prepare_sampling_wrapper(model)
+    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, f"{WRAPPER}_noise")
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, f"{WRAPPER}_noise", _sample_with_repeated_noise)
+    return model
+
+
+def _sample_with_repeated_noise(executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    handler = executor.class_obj.model_options.get("context_handler")
+    if isinstance(handler, LatentFusionHandler):
+        noise = noise[torch.arange(len(noise)) % handler.context_length]
+    return executor(noise, *args, **kwargs)
+
+
+class LatentFusionHandler(IndexListContextHandler):
+    """MimicMotion's windows and weights for the host's context windows."""
+
+    def __init__(self, window: int, overlap: int) -> None:
+        super().__init__(
+            ContextSchedule(WRAPPER, lambda num_frames, _handler, _options: windows(num_frames, window, overlap)),
+            ContextFuseMethod(WRAPPER, lambda length, **_: window_weights(length).tolist()),
+            context_length=window,
+            context_overlap=overlap,
+        )
+
+    def should_use_context(self, model: Any, conds: Any, x_in: torch.Tensor, *_rest: Any) -> bool:
+        """Whether the clip is longer than a window."""
+        return len(x_in) > self.context_length
+
+    def set_step(self, timestep: torch.Tensor, model_options: dict[str, Any]) -> None:
+        """Nothing: the windows are the same in every step (and older hosts fail here on SVD's timestep per frame)."""
+
+    def get_context_windows(
+        self, model: Any, x_in: torch.Tensor, model_options: dict[str, Any]
+    ) -> list[IndexListContextWindow]:
+        """The host's windows, indexed as every version of torch takes it."""
+        found = super().get_context_windows(model, x_in, model_options)
+        for window in found:
+            window.__class__ = _FrameWindow
+        return found
+
+
+class _FrameWindow(IndexListContextWindow):
+    """A window over the first dimension."""
+
+    def get_tensor(self, full: torch.Tensor, device: Any = None, *_args: Any, **_kwargs: Any) -> torch.Tensor:
+        return (full if len(full) == 1 else full[self.index_list]).to(device)
+
+    def add_window(self, full: torch.Tensor, to_add: torch.Tensor, *_args: Any, **_kwargs: Any) -> torch.Tensor:
+        full[self.index_list] += to_add
+        return full

@@ -1,0 +1,128 @@
+"""MimicMotion as a plain MODEL of the host: its own SVD network with the published weights, and PoseNet beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_base
+import comfy.model_detection
+import comfy.model_management as mm
+import comfy.sd
+import comfy.supported_models
+import comfy.utils
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ..model_loaders.assemble import differences
+from ..model_loaders.mimicmotion import MimicMotionNetworks, load_mimicmotion
+from ..model_loaders.svd_keys import unet_to_ldm
+from ..networks.svd_unet import SVD_XT
+from .castable import managed
+from .fusion import install_poses
+
+ATTACHMENT = "choreo_mimicmotion"
+DTYPES: Mapping[str, torch.dtype | None] = {
+    "default": None,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp32": torch.float32,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+}
+
+
+@dataclass(frozen=True)
+class MimicMotionParts:
+    """What comes with a MimicMotion MODEL and stays with its clones.
+
+    pose_net: PoseNet in a patcher of its own, loaded only while it is used.
+    window:   frames the weights were trained on.
+    """
+
+    pose_net: ModelPatcher
+    window: int
+
+
+def load_model(path: str | Path, pose_net_path: str | Path | None = None, dtype: str = "default") -> ModelPatcher:
+    """A MODEL from MimicMotion's files in any published layout.
+
+    dtype: one of DTYPES, how UNet weights are kept; "default" is what the host finds best for the device.
+    Raises what :func:`.model_loaders.mimicmotion.load_mimicmotion` raises.
+    """
+    return model_of(load_mimicmotion(path, pose_net_path), dtype)
+
+
+def model_of(networks: MimicMotionNetworks, dtype: str = "default") -> ModelPatcher:
+    """A MODEL with the weights of MimicMotion's networks, as :func:`load_model`."""
+    config = networks.unet.config
+    weights = unet_to_ldm(networks.unet.state_dict(), config["layers_per_block"])
+    if _architecture(config) == _architecture(SVD_XT):
+        options = {} if DTYPES[dtype] is None else {"dtype": DTYPES[dtype]}
+        model = comfy.sd.load_diffusion_model_state_dict(dict(weights), model_options=options)
+    else:
+        model = _model_of_size(weights, config, DTYPES[dtype])
+    if model is None or not isinstance(model.model, comfy.model_base.SVD_img2vid):
+        raise ValueError("This version of ComfyUI does not recognise MimicMotion's UNet as SVD; update ComfyUI.")
+    problems = differences(weights, model.model.diffusion_model.state_dict())
+    if problems:
+        raise ValueError(f"ComfyUI's SVD network does not take MimicMotion's weights: {'; '.join(problems)}.")
+    model.set_attachments(ATTACHMENT, MimicMotionParts(managed(networks.pose_net), networks.window))
+    install_poses(model)
+    return model
+
+
+def _architecture(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    sizes = (tuple(config["block_out_channels"]), tuple(config["num_attention_heads"]))
+    return (*sizes, config["layers_per_block"], config["cross_attention_dim"], config["addition_time_embed_dim"])
+
+
+def _model_of_size(
+    weights: Mapping[str, torch.Tensor], config: Mapping[str, Any], dtype: torch.dtype | None
+) -> ModelPatcher:
+    """SVD in another size than published, which the host cannot detect: from its own classes."""
+    host_config = comfy.supported_models.SVD_img2vid(comfy.model_detection.detect_unet_config(dict(weights), ""))
+    host_config.unet_config["num_head_channels"] = _head_channels(config)
+    supported = list(host_config.supported_inference_dtypes)
+    device, offload_device = mm.get_torch_device(), mm.unet_offload_device()
+    dtype = dtype or mm.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(weights),
+        supported_dtypes=supported,
+        weight_dtype=comfy.utils.weight_dtype(weights),
+    )
+    host_config.set_inference_dtype(dtype, mm.unet_manual_cast(dtype, device, supported))
+    model = host_config.get_model(weights, "").to(offload_device)
+    model.load_model_weights(dict(weights), "")
+    model.embedder = type(model.embedder)(config["addition_time_embed_dim"])
+    return ModelPatcher(model, load_device=device, offload_device=offload_device)
+
+
+def _head_channels(config: Mapping[str, Any]) -> int:
+    widths = zip(config["block_out_channels"], config["num_attention_heads"], strict=True)
+    sizes = {channels // heads for channels, heads in widths}
+    if len(sizes) != 1:
+        raise ValueError(
+            f"ComfyUI's SVD network needs attention heads of one size, these weights have {sorted(sizes)}."
+        )
+    return sizes.pop()
+
+
+def parts_of(model: ModelPatcher) -> MimicMotionParts:
+    """PoseNet and window of a MODEL. Raises ValueError when it was not loaded as MimicMotion."""
+    parts = model.get_attachment(ATTACHMENT) if hasattr(model, "get_attachment") else None
+    if parts is None:
+        raise ValueError(
+            "This MODEL has no PoseNet, so it is not MimicMotion; load it with the node Choreo Load MimicMotion."
+        )
+    return parts
+
+
+def context_size(model: ModelPatcher) -> int:
+    """Width of the picture embedding that a MODEL is conditioned on."""
+    return model.model.model_config.unet_config["context_dim"]
+
+
+def size_multiple(model: ModelPatcher) -> int:
+    """What both sides of a picture must be multiples of: the VAE halves them three times, the UNet at every level."""
+    return 8 * 2 ** (len(model.model.model_config.unet_config["channel_mult"]) - 1)

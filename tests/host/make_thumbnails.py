@@ -1,0 +1,79 @@
+"""python -m tests.host.make_thumbnails [NAME …] (in the host's environment): write workflows/*.jpg.
+
+Every picture comes from a run of its workflow on the demo's inputs and the built-in networks.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .harness import Host, Run, open_host
+from .make_workflows import load_extras, object_info, path_of
+from .test_workflows import give_inputs, on_tiny, run
+from .ui_workflow import to_api
+from .workflow_plans import PLANS
+
+HEIGHT, FRAMES, FRAME = 288, 16, 12
+TILES = {  # node types whose pictures stand side by side
+    "choreo_tiny_demo": ("ChoreoFitPicture", "ChoreoDrawPoses", "ChoreoDecodeVideo"),
+    "mimicmotion_basic": ("ChoreoFitPicture", "ChoreoDrawPoses"),
+    "mimicmotion_ksampler_latent_fusion": ("ChoreoDrawPoses", "ChoreoDrawPoses", "ChoreoDrawPoses"),
+    "pose_toolkit": ("ChoreoPoseOverlay", "ChoreoDrawPoses"),
+}
+
+
+def thumbnail(host: Host, name: str) -> Image.Image:
+    """The pictures of a workflow side by side; those of one node are spread over its clip."""
+    prompt = on_tiny(to_api(json.loads(path_of(name).read_text(encoding="utf-8")), object_info(host)))
+    for node in prompt.values():
+        if node["class_type"] == "ChoreoFitPicture":
+            node["inputs"] |= {"width": 288, "height": 384}
+        if node["class_type"] == "ChoreoExtractPoses":
+            node["inputs"]["max_frames"] = FRAMES
+    result = run(host, _needed(prompt, TILES[name]))
+    if result.error is not None:
+        raise RuntimeError(result.error)
+    tiles = TILES[name]
+    frames = np.linspace(0, FRAME, tiles.count(tiles[-1])).astype(int) if len(set(tiles)) == 1 else len(tiles) * [FRAME]
+    pictures = [_picture(_images(prompt, result, tile), frame) for tile, frame in zip(tiles, frames, strict=True)]
+    whole = Image.new("RGB", (sum(picture.width for picture in pictures), HEIGHT))
+    x = 0
+    for picture in pictures:
+        whole.paste(picture, (x, 0))
+        x += picture.width
+    return whole
+
+
+def _needed(prompt: dict[str, Any], node_types: tuple[str, ...]) -> dict[str, Any]:
+    """The nodes of these types, and what is in front of them."""
+    left = [key for key, node in prompt.items() if node["class_type"] in node_types]
+    found: dict[str, Any] = {}
+    while left:
+        key = left.pop()
+        found[key] = prompt[key]
+        left += [value[0] for value in prompt[key]["inputs"].values() if isinstance(value, list)]
+    return found
+
+
+def _images(prompt: dict[str, Any], result: Run, node_type: str) -> torch.Tensor:
+    return next(result.outputs[key][0] for key, node in prompt.items() if node["class_type"] == node_type)
+
+
+def _picture(images: torch.Tensor, frame: int) -> Image.Image:
+    pixels = (images[min(frame, len(images) - 1)] * 255).round().byte().numpy()
+    picture = Image.fromarray(pixels)
+    return picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS)
+
+
+if __name__ == "__main__":
+    one_host = open_host()
+    load_extras(one_host)
+    give_inputs(one_host.folder / "input")
+    for plan_name in sys.argv[1:] or PLANS:
+        thumbnail(one_host, plan_name).save(path_of(plan_name).with_suffix(".jpg"), quality=85)

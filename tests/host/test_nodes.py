@@ -1,0 +1,75 @@
+"""All nodes of the pack: they load, quickly, and their definitions are complete."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from .harness import ROOT, Host
+
+CATEGORIES = {f"Choreo/{name}" for name in ("Pose", "Loaders", "Conditioning", "Sampling", "Video")}
+# measured in a process of its own with the host's modules loaded before, as they are when it loads packs
+MEASURE = """
+import asyncio, os, sys, time
+sys.path.insert(0, os.environ["CHOREO_HOST"])
+from comfy.cli_args import args
+args.cpu, args.base_directory = True, sys.argv[2]
+import nodes, execution, comfy.sd, comfy_api.latest, comfy_config.config_parser
+start = time.process_time()
+assert asyncio.run(nodes.load_custom_node(sys.argv[1]))
+print("SECONDS", time.process_time() - start)
+"""
+
+
+def test_the_pack_loads_with_every_topic(host: Host) -> None:
+    assert host.loaded
+    topics = host.module("nodes").TOPICS
+    listed = [node for topic in topics for node in host.module(f"nodes.{topic}").NODES]
+    assert sorted(node.define_schema().node_id for node in listed) == host.pack_nodes
+
+
+def test_loading_takes_less_than_a_third_of_a_second(tmp_path) -> None:
+    for name in ("models", "custom_nodes"):
+        (tmp_path / name).mkdir()
+    command = [sys.executable, "-c", MEASURE, str(ROOT), str(tmp_path)]
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    took = []
+    for _ in range(2):  # the first one compiles
+        finished = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=variables)
+        took.append(float(finished.stdout.split("SECONDS")[-1]))
+    assert min(took) < 0.3
+
+
+def test_definitions_are_complete(host: Host) -> None:
+    missing = []
+    for node_id in host.pack_nodes:
+        node = host.node(node_id)
+        schema = node.define_schema()
+        if not node_id.startswith("Choreo") or schema.category not in CATEGORIES or not schema.description:
+            missing.append(f"{node_id}: prefix, category or description")
+        missing += [f"{node_id}.{i.id}: tooltip" for i in schema.inputs if not (i.tooltip or "").endswith(".")]
+        missing += [f"{node_id} -> {o.id}: tooltip" for o in schema.outputs if not (o.tooltip or "").endswith(".")]
+        shared = {i.id for i in schema.inputs} & {o.id for o in schema.outputs}
+        missing += [f"{node_id}: {name} is an input and an output, which ComfyUI 0.3 refuses" for name in shared]
+        for widget in schema.inputs:
+            if hasattr(widget, "options") and not widget.options:
+                missing.append(f"{node_id}.{widget.id}: an empty list")
+            elif hasattr(widget, "default") and widget.default is None and not hasattr(widget, "options"):
+                missing.append(f"{node_id}.{widget.id}: default")
+    assert not missing
+
+
+def test_one_missing_package_hides_only_its_topic(host: Host, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    import asyncio
+
+    package = host.module("nodes")
+    before = asyncio.run(package.Choreo().get_node_list())
+    name = f"{package.__name__}.pose_draw"
+    monkeypatch.setitem(sys.modules, name, None)  # importing it now raises ImportError
+    after = asyncio.run(package.Choreo().get_node_list())
+    assert 0 < len(after) < len(before)
+    assert "pose_draw" in caplog.text
+    assert "requirements.txt" in caplog.text

@@ -1,0 +1,107 @@
+"""LoRA files in three namings change the host's network alike, and as the formula says."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from .harness import Host
+from .svd_job import TINY, loaders, pose_pictures
+from .test_svd_sampling import stock_graph
+
+RANK, ALPHA, STRENGTH = 2, 1.0, 0.7
+BLOCK = "down_blocks.0.attentions.0"
+LAYERS = {  # diffusers' name: LDM's
+    f"{BLOCK}.transformer_blocks.0.attn1.to_q": "input_blocks.1.1.transformer_blocks.0.attn1.to_q",
+    f"{BLOCK}.temporal_transformer_blocks.0.attn1.to_out.0": "input_blocks.1.1.time_stack.0.attn1.to_out.0",
+}
+SHAPES = {"down": (RANK, 32), "up": (32, RANK)}
+
+
+def factors(layer: str) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(len(layer))
+    return {part: torch.randn(shape, generator=generator) for part, shape in SHAPES.items()}
+
+
+def file_of(naming: str) -> dict[str, torch.Tensor]:
+    weights = {}
+    for diffusers, ldm in LAYERS.items():
+        parts = factors(diffusers)
+        if naming == "PEFT":
+            name, down, up = f"unet.{diffusers}", "lora_A", "lora_B"
+        elif naming == "Kohya":
+            name, down, up = "lora_unet_" + diffusers.replace(".", "_"), "lora_down", "lora_up"
+        elif naming == "Kohya, LDM":
+            name, down, up = "lora_unet_" + ldm.replace(".", "_"), "lora_down", "lora_up"
+        else:
+            name, down, up = f"diffusion_model.{ldm}", "lora_A", "lora_B"
+        weights |= {f"{name}.{down}.weight": parts["down"], f"{name}.{up}.weight": parts["up"]}
+        weights[f"{name}.alpha"] = torch.tensor(ALPHA)
+    return weights
+
+
+@pytest.fixture
+def loras(host: Host, tmp_path, monkeypatch):
+    """A models/loras folder: save(name, weights)."""
+    import folder_paths
+    from safetensors.torch import save_file
+
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(tmp_path)], {".safetensors"}))
+
+    def save(name: str, weights: dict[str, torch.Tensor]) -> str:
+        save_file({key: tensor.contiguous() for key, tensor in weights.items()}, tmp_path / name)
+        folder_paths.filename_list_cache.clear()
+        return name
+
+    return save
+
+
+def load(host: Host, name: str) -> tuple:
+    graph = {
+        "load": loaders()["load"],
+        "lora": ("ChoreoLoadLora", {"model": ("load", 0), "lora": name, "strength": STRENGTH}),
+    }
+    result = host.queue(graph)
+    return result.error, result.outputs.get("lora", (None,))[0]
+
+
+@pytest.mark.parametrize("naming", ["LDM", "PEFT", "Kohya", "Kohya, LDM"])
+def test_weights_become_what_the_formula_says(host: Host, loras, naming: str) -> None:
+    import comfy.model_management as mm
+
+    plain = host.run("ChoreoLoadMimicMotion", weights=TINY)[0].model.diffusion_model.state_dict()
+    error, model = load(host, loras("lora.safetensors", file_of(naming)))
+    assert error is None
+    mm.load_models_gpu([model], force_patch_weights=True)
+    patched = model.model.diffusion_model.state_dict()
+    for diffusers, ldm in LAYERS.items():
+        parts = factors(diffusers)
+        wanted = plain[f"{ldm}.weight"] + STRENGTH * ALPHA / RANK * parts["up"] @ parts["down"]
+        torch.testing.assert_close(patched[f"{ldm}.weight"], wanted)
+
+
+def test_a_lora_changes_one_clone_and_nothing_else(host: Host, loras) -> None:
+    graph = stock_graph(pose_pictures(4))
+    before = host.queue(graph).outputs["sampled"][0]["samples"]
+    name = loras("lora.safetensors", file_of("PEFT"))
+    with_lora = graph | {
+        "lora": ("ChoreoLoadLora", {"model": ("load", 0), "lora": name, "strength": STRENGTH}),
+        "fused": ("ChoreoLatentFusion", graph["fused"][1] | {"model": ("lora", 0)}),
+    }
+    result = host.queue(with_lora)
+    assert result.error is None
+    assert "load" in result.cached
+    assert not torch.allclose(result.outputs["sampled"][0]["samples"], before)
+    assert torch.equal(host.queue(graph).outputs["sampled"][0]["samples"], before)
+
+
+def test_layers_that_are_not_there_are_reported(host: Host, loras, caplog) -> None:
+    extra = {"unet.text.to_q.lora_A.weight": torch.ones(RANK, 8), "unet.text.to_q.lora_B.weight": torch.ones(8, RANK)}
+    with caplog.at_level(logging.WARNING):
+        error, _ = load(host, loras("partly.safetensors", file_of("PEFT") | extra))
+    assert error is None
+    assert "1 layers of partly.safetensors were not applied: unet.text.to_q" in caplog.text
+    error, _ = load(host, loras("other.safetensors", extra))
+    assert "other.safetensors is no LoRA for this MODEL" in error

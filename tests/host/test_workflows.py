@@ -1,0 +1,178 @@
+"""The shipped workflows: in step with the nodes, sound on every host, and they run on the tiny model."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from .harness import ROOT, Host, Run
+from .make_workflows import as_text, build, load_extras, object_info, path_of
+from .ui_workflow import NOTES, Info, problems, to_api
+from .workflow_plans import PLANS, TINY
+
+FRAMES = 5
+WITH_VIDEO = {
+    "choreo_tiny_demo": ["choreo/tiny_demo"],
+    "mimicmotion_basic": ["choreo/mimicmotion"],
+    "mimicmotion_ksampler_latent_fusion": ["choreo/mimicmotion_ksampler"],
+    "pose_toolkit": ["choreo/pose_overlay", "choreo/skeletons"],
+}
+ON_TINY = {
+    "ChoreoLoadMimicMotion": {"weights": TINY},
+    "ChoreoLoadSVDParts": {"folder": TINY},
+    "ChoreoLoadPoseDetector": {"detector": TINY, "pose_model": TINY},
+    "ChoreoFitPicture": {"width": 128, "height": 192},
+    "ChoreoExtractPoses": {"every_nth": 1, "max_frames": FRAMES},
+    "ChoreoMimicMotionSampler": {"steps": 2},
+    "KSampler": {"steps": 2},
+}
+
+
+@pytest.fixture
+def info(host: Host) -> Info:
+    load_extras(host)
+    return object_info(host)
+
+
+def shipped(name: str) -> dict[str, Any]:
+    return json.loads(path_of(name).read_text(encoding="utf-8"))
+
+
+def on_tiny(prompt: dict[str, dict]) -> dict[str, dict]:
+    """The same prompt with what a fresh install has in place of files, and little work."""
+    prompt = copy.deepcopy(prompt)
+    checkpoints = [key for key, node in prompt.items() if node["class_type"] == "ImageOnlyCheckpointLoader"]
+    for node in prompt.values():
+        node["inputs"] |= ON_TINY.get(node["class_type"], {})
+        for name, value in node["inputs"].items():
+            if isinstance(value, list) and value[0] in checkpoints:  # its slots: MODEL, CLIP_VISION, VAE
+                node["inputs"][name] = [value[0], {1: 1, 2: 0}[value[1]]]
+    for key in checkpoints:
+        prompt[key] = {"class_type": "ChoreoLoadSVDParts", "inputs": {"folder": TINY}}
+    return prompt
+
+
+def give_inputs(folder: Path) -> None:
+    """The files that users would have chosen."""
+    for name in ("reference.png", "driving.mp4"):
+        shutil.copy(ROOT / "assets" / "demo" / name, folder / name)
+
+
+def run(host: Host, prompt: dict[str, dict]) -> Run:
+    graph = {
+        key: (node["class_type"], {n: tuple(v) if isinstance(v, list) else v for n, v in node["inputs"].items()})
+        for key, node in prompt.items()
+    }
+    return host.queue(graph)
+
+
+def test_there_are_no_others() -> None:
+    assert {path.stem for path in path_of("x").parent.glob("*.json")} == set(PLANS)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_files_are_in_step_with_the_nodes(host: Host, info: Info, name: str) -> None:
+    if host.version < "0.4":
+        pytest.skip("ComfyUI 0.3 calls outputs that only have an id by their type")
+    assert path_of(name).read_text(encoding="utf-8") == as_text(build(name, PLANS[name], info)), (
+        "run python -m tests.host.make_workflows"
+    )
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_they_are_sound(info: Info, name: str) -> None:
+    workflow = shipped(name)
+    assert problems(workflow, info) == []
+    notes = [node for node in workflow["nodes"] if node["type"] in NOTES]
+    assert notes
+    assert notes[0]["widgets_values"][0].startswith("# ")
+    for node in workflow["nodes"]:
+        assert node in notes or node["properties"]["cnr_id"] in ("comfyui-choreo", "comfy-core")
+        for model in node["properties"].get("models", []):
+            assert model["name"] in node["widgets_values"]
+    for i, node in enumerate(workflow["nodes"]):  # nothing lies on anything else
+        for other in workflow["nodes"][i + 1 :]:
+            apart = [
+                node["pos"][axis] + node["size"][axis] <= other["pos"][axis]
+                or other["pos"][axis] + other["size"][axis] <= node["pos"][axis]
+                for axis in (0, 1)
+            ]
+            assert any(apart), (node["type"], other["type"])
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_each_has_a_thumbnail(name: str) -> None:
+    with Image.open(path_of(name).with_suffix(".jpg")) as picture:
+        assert picture.format == "JPEG"
+        assert min(picture.size) >= 128
+        assert len(set(picture.convert("L").getdata())) > 50
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_they_run_on_the_tiny_model(host: Host, info: Info, name: str) -> None:
+    give_inputs(host.folder / "input")
+    result = run(host, on_tiny(to_api(shipped(name), info)))
+    assert result.error is None
+    shown = [entry for outputs in result.ui.values() for entry in outputs.get("images", [])]
+    videos = [f"{entry['subfolder']}/{entry['filename']}" for entry in shown if entry["filename"].endswith(".mp4")]
+    for prefix in WITH_VIDEO[name]:
+        video = next(path for path in videos if path.startswith(prefix + "_0"))
+        frames = list(host.module("media.video").read_frames(host.folder / "output" / video))
+        assert len(frames) == FRAMES
+
+
+def test_the_tiny_demo_runs_as_it_is(host: Host, info: Info) -> None:
+    for left in (host.folder / "input").iterdir():
+        left.unlink()
+    result = run(host, to_api(shipped("choreo_tiny_demo"), info))
+    assert result.error is None
+    poses = next(out[0] for out in result.outputs.values() if type(out[0]).__name__ == "Poses")
+    assert poses.present.any(axis=1).mean() > 0.9
+
+
+def test_a_prompt_leaves_out_what_does_not_run(info: Info) -> None:
+    workflow = shipped("choreo_tiny_demo")
+    by_type = {node["type"]: node for node in workflow["nodes"]}
+    whole = to_api(workflow, info)
+    assert len(whole) == len(workflow["nodes"]) - 1
+    by_type["ChoreoFillGaps"]["mode"], by_type["PreviewImage"]["mode"] = 4, 2
+    less = to_api(workflow, info)
+    pick, align = (str(by_type[name]["id"]) for name in ("ChoreoPickPerson", "ChoreoAlignPoses"))
+    assert less[align]["inputs"]["poses"] == [pick, 0]
+    assert {node["class_type"] for node in whole.values()} - {node["class_type"] for node in less.values()} == {
+        "ChoreoFillGaps",
+        "PreviewImage",
+    }
+
+
+def _first(workflow: dict, node_type: str) -> dict:
+    return next(node for node in workflow["nodes"] if node["type"] == node_type)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda w: _first(w, "ChoreoDrawPoses").update(type="ChoreoDraw"), "unknown type"),
+        (lambda w: _first(w, "ChoreoDrawPoses")["widgets_values"].pop(), "widget values"),
+        (lambda w: _first(w, "ChoreoDrawPoses")["widgets_values"].__setitem__(0, "oil"), "not one of"),
+        (lambda w: _first(w, "ChoreoDecodeVideo")["widgets_values"].__setitem__(0, 0), "not in 1"),
+        (lambda w: _first(w, "ChoreoDecodeVideo")["widgets_values"].__setitem__(0, "8"), "not INT"),
+        (lambda w: _first(w, "ChoreoDrawPoses")["inputs"][0].update(name="pose"), "no input pose"),
+        (lambda w: _first(w, "ChoreoPickPerson")["inputs"][0].update(link=None), "not connected"),
+        (lambda w: _first(w, "ChoreoDecodeVideo")["outputs"].clear(), "outputs are"),
+        (lambda w: w["links"][0].__setitem__(5, "VAE"), "as VAE"),
+        (lambda w: w.update(last_node_id=3), "last_node_id"),
+        (lambda w: w["links"].pop(), "disagree"),
+    ],
+)
+def test_faults_are_found(info: Info, spoil: Any, words: str) -> None:
+    workflow = shipped("choreo_tiny_demo")
+    spoil(workflow)
+    found = problems(workflow, info)
+    assert any(words in problem for problem in found), found

@@ -1,0 +1,259 @@
+"""The shipped workflows in short: what is on them and how it is connected; make_workflows.py lays them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+TINY = "tiny (built in)"
+SVD_FOLDER = "stable-video-diffusion-img2vid-xt-1-1"
+HUB = "https://huggingface.co"
+SVD_FILE = "svd_xt_1_1.safetensors"
+SVD_ADDRESS = f"{HUB}/stabilityai/{SVD_FOLDER}/resolve/main/{SVD_FILE}"
+
+
+@dataclass(frozen=True)
+class Box:
+    """A node: `sources` are "key of a node.name of its output" by input; models: (name, address, folder)."""
+
+    key: str
+    type: str
+    widgets: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    models: tuple[tuple[str, str, str], ...] = ()
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A workflow: groups are columns from left to right."""
+
+    note: str
+    groups: dict[str, list[Box]]
+
+
+def _detector(tiny: bool = False) -> Box:
+    files = (TINY, TINY) if tiny else ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
+    models = () if tiny else tuple((n, f"{HUB}/yzd-v/DWPose/resolve/main/{n}", "dwpose") for n in files)
+    widgets = {"detector": files[0], "pose_model": files[1]}
+    return Box("detector", "ChoreoLoadPoseDetector", widgets, models=models)
+
+
+def _mimicmotion() -> Box:
+    name = "MimicMotion_1-1.pth"
+    model = (name, f"{HUB}/tencent/MimicMotion/resolve/main/{name}", "mimicmotion")
+    return Box("mimicmotion", "ChoreoLoadMimicMotion", {"weights": name}, models=(model,))
+
+
+def _own_inputs() -> list[Box]:
+    return [
+        Box("picture", "LoadImage", {"image": "reference.png"}, title="Your picture"),
+        Box("video", "LoadVideo", {"file": "driving.mp4"}, title="Your video"),
+    ]
+
+
+def _fit(source: str, **widgets: Any) -> Box:
+    return Box("fit", "ChoreoFitPicture", widgets, {"picture": source})
+
+
+def _poses(video: str, **extraction: Any) -> list[Box]:
+    return [
+        Box("extract", "ChoreoExtractPoses", extraction, {"frames": video, "detector": "detector.detector"}),
+        Box("pick", "ChoreoPickPerson", {}, {"poses": "extract.poses"}),
+        Box("fill", "ChoreoFillGaps", {}, {"poses": "pick.poses"}),
+        Box(
+            "align",
+            "ChoreoAlignPoses",
+            {},
+            {"poses": "fill.poses", "reference": "fit.IMAGE", "detector": "detector.detector"},
+        ),
+    ]
+
+
+def _drawn() -> list[Box]:
+    return [
+        Box("draw", "ChoreoDrawPoses", {}, {"poses": "align.poses"}),
+        Box("preview", "PreviewImage", {}, {"images": "draw.IMAGE"}, title="What drives the network"),
+    ]
+
+
+def _output(latent: str, vae: str, prefix: str, sound: bool = True) -> list[Box]:
+    return [
+        Box("decode", "ChoreoDecodeVideo", {}, {"samples": latent, "vae": vae}),
+        *_video("decode.IMAGE", prefix, sound=sound),
+    ]
+
+
+def _video(images: str, prefix: str, key: str = "", sound: bool = False) -> list[Box]:
+    audio = {"audio": "sound.AUDIO"} if sound else {}
+    return [
+        *([Box("sound", "ChoreoVideoSound", {}, {"video": "video.VIDEO"})] if sound else []),
+        Box(f"create{key}", "CreateVideo", {}, {"images": images, "fps": "extract.fps"} | audio),
+        Box(f"save{key}", "SaveVideo", {"filename_prefix": prefix}, {"video": f"create{key}.VIDEO"}),
+    ]
+
+
+def _clip(vae: str, clip_vision: str) -> dict[str, str]:
+    return {
+        "model": "mimicmotion.MODEL",
+        "vae": vae,
+        "clip_vision": clip_vision,
+        "picture": "fit.IMAGE",
+        "poses": "align.poses",
+        "reference_pose": "align.reference_pose",
+    }
+
+
+DWPOSE_NOTE = f"""- [yolox_l.onnx]({HUB}/yzd-v/DWPose/resolve/main/yolox_l.onnx) and \
+[dw-ll_ucoco_384.onnx]({HUB}/yzd-v/DWPose/resolve/main/dw-ll_ucoco_384.onnx) in `models/dwpose`"""
+
+MIMICMOTION_NOTE = f"""- [MimicMotion_1-1.pth]({HUB}/tencent/MimicMotion/resolve/main/MimicMotion_1-1.pth) in \
+`models/mimicmotion`
+{DWPOSE_NOTE}"""
+
+SETTINGS_NOTE = """## Settings
+- **Extract Poses** takes every second frame, and 71 at most: with the reference frame that is one window of 72. Set \
+`max_frames` to 0 for the whole video; longer clips are sampled in windows that overlap.
+- **Memory**: MimicMotion's authors name 16 GB for windows of 72 frames and 8 GB for 16. If it does not fit: `window` \
+16 with MimicMotion_1.pth, fewer `chunk` frames in Decode Video. Version 1.1 is at its best with windows of 72 and a \
+picture of 576x1024.
+- **Another build than the driver's**: method `limbs` in Align Poses to Reference. **Trembling**: put Smooth Poses \
+behind Fill Gaps."""
+
+PLANS = {
+    "choreo_tiny_demo": Plan(
+        """# Choreo: the tiny demo
+Press **Run**: everything that this workflow needs comes with the pack. It takes some seconds, also without a GPU, and \
+shows that poses, sampling and decoding work here.
+
+The networks are tiny ones with random weights, so **the result is noise in colour**; the poses are real. They only \
+see the figures of the demo.
+
+## Next
+Open `mimicmotion_basic` (Templates, Choreo) with your own picture and video.""",
+        {
+            "Inputs": [Box("demo", "ChoreoDemoInputs"), _fit("demo.picture", width=128, height=192)],
+            "Models": [
+                _detector(tiny=True),
+                Box("mimicmotion", "ChoreoLoadMimicMotion", {"weights": TINY}),
+                Box("parts", "ChoreoLoadSVDParts", {"folder": TINY}),
+            ],
+            "Poses": _poses("demo.video", max_frames=23),
+            "Check": _drawn(),
+            "Sampling": [
+                Box(
+                    "sampler",
+                    "ChoreoMimicMotionSampler",
+                    {"steps": 4, "schedule": "ays"},
+                    _clip("parts.VAE", "parts.CLIP_VISION"),
+                )
+            ],
+            "Output": _output("sampler.LATENT", "parts.VAE", "choreo/tiny_demo", sound=False),
+        },
+    ),
+    "mimicmotion_basic": Plan(
+        f"""# MimicMotion
+Animates the person of your picture with the motion of your video.
+
+## Models
+{MIMICMOTION_NOTE}
+- SVD's VAE and CLIP: the folders `vae` and `image_encoder` of \
+[stable-video-diffusion-img2vid-xt-1-1]({HUB}/stabilityai/stable-video-diffusion-img2vid-xt-1-1) in \
+`models/diffusers/{SVD_FOLDER}` (accept its licence there first)
+
+{SETTINGS_NOTE}""",
+        {
+            "Inputs": [*_own_inputs(), _fit("picture.IMAGE")],
+            "Models": [_detector(), _mimicmotion(), Box("parts", "ChoreoLoadSVDParts", {"folder": SVD_FOLDER})],
+            "Poses": _poses("video.VIDEO", every_nth=2, max_frames=71),
+            "Check": _drawn(),
+            "Sampling": [Box("sampler", "ChoreoMimicMotionSampler", {}, _clip("parts.VAE", "parts.CLIP_VISION"))],
+            "Output": _output("sampler.LATENT", "parts.VAE", "choreo/mimicmotion"),
+        },
+    ),
+    "mimicmotion_ksampler_latent_fusion": Plan(
+        f"""# MimicMotion with KSampler
+The same as `mimicmotion_basic` in single steps: **MimicMotion Conditioning** prepares picture and poses, **Latent \
+Fusion** lets any stock sampler work window by window. Put Load Video LoRA, guiders and other patches of MODEL between \
+Load MimicMotion and KSampler.
+
+## Models
+{MIMICMOTION_NOTE}
+- SVD's VAE and CLIP out of [{SVD_FILE}]({SVD_ADDRESS}) in `models/checkpoints` \
+(accept its licence there first); its MODEL is not used. Load SVD Parts reads the same from a diffusers folder.
+
+{SETTINGS_NOTE}
+- **KSampler**: euler and karras are what was published. Guidance (cfg) 2.0; 1.0 halves the time. Keep
+`denoise` at 1.""",
+        {
+            "Inputs": [*_own_inputs(), _fit("picture.IMAGE")],
+            "Models": [
+                _detector(),
+                _mimicmotion(),
+                Box(
+                    "svd",
+                    "ImageOnlyCheckpointLoader",
+                    {"ckpt_name": SVD_FILE},
+                    models=((SVD_FILE, SVD_ADDRESS, "checkpoints"),),
+                    title="SVD: VAE and CLIP",
+                ),
+            ],
+            "Poses": _poses("video.VIDEO", every_nth=2, max_frames=71),
+            "Check": _drawn(),
+            "Sampling": [
+                Box("condition", "ChoreoMimicMotionConditioning", {}, _clip("svd.VAE", "svd.CLIP_VISION")),
+                Box("fusion", "ChoreoLatentFusion", {}, {"model": "mimicmotion.MODEL"}),
+                Box(
+                    "sampler",
+                    "KSampler",
+                    {"seed": 42, "steps": 25, "cfg": 2.0, "sampler_name": "euler", "scheduler": "karras"},
+                    {
+                        "model": "fusion.MODEL",
+                        "positive": "condition.positive",
+                        "negative": "condition.negative",
+                        "latent_image": "condition.latent",
+                    },
+                ),
+            ],
+            "Output": _output("sampler.LATENT", "svd.VAE", "choreo/mimicmotion_ksampler"),
+        },
+    ),
+    "pose_toolkit": Plan(
+        f"""# The pose toolkit
+Finds the poses of your video, chooses a person, fills gaps, smooths, fits the motion to the person of your picture, \
+and gives you three things: the poses over the video to check them, a video of skeletons, and a JSON file.
+
+## Models
+{DWPOSE_NOTE}
+
+Instead of downloading, choose `tiny (built in)` twice in Load Pose Detector and take Demo Inputs for picture and video.
+
+## Settings
+- **Draw Poses**: the style is the network's that is to read the skeletons.
+- **Save Poses** writes OpenPose JSON into `output/poses`; Load Poses lists it after pressing R.
+- Every input for poses takes POSE_KEYPOINT of other packs as well.""",
+        {
+            "Inputs": [*_own_inputs(), _fit("picture.IMAGE")],
+            "Models": [_detector()],
+            "Poses": [
+                *_poses("video.VIDEO", max_frames=150)[:3],
+                Box("smooth", "ChoreoSmoothPoses", {}, {"poses": "fill.poses"}),
+                Box(
+                    "align",
+                    "ChoreoAlignPoses",
+                    {"method": "robust"},
+                    {"poses": "smooth.poses", "reference": "fit.IMAGE", "detector": "detector.detector"},
+                ),
+            ],
+            "Check": [
+                Box("overlay", "ChoreoPoseOverlay", {}, {"frames": "video.VIDEO", "poses": "smooth.poses"}),
+                *_video("overlay.IMAGE", "choreo/pose_overlay", "_overlay"),
+            ],
+            "Output": [
+                Box("draw", "ChoreoDrawPoses", {}, {"poses": "align.poses"}),
+                *_video("draw.IMAGE", "choreo/skeletons"),
+                Box("json", "ChoreoSavePoses", {}, {"poses": "align.poses"}),
+            ],
+        },
+    ),
+}
