@@ -1,4 +1,4 @@
-"""The real frontend in a headless Chromium: a dropped workflow has no missing node, runs by the button, shows its video.
+"""The real frontend in a headless Chromium: a dropped workflow misses no node, runs by the button, shows its video.
 
 Skipped where there is no Chromium. CHOREO_SCREENSHOTS names a folder to keep pictures in.
 """
@@ -30,6 +30,8 @@ DROP = """(async () => {
 })()"""
 MISSING = """JSON.stringify(app.graph._nodes.filter(
   n => n.has_errors || (!n.constructor.nodeData && n.type != "MarkdownNote")).map(n => n.type))"""
+WHOLE = "app.canvas.ds.scale = 0.54; app.canvas.ds.offset = [640, 180]; app.canvas.setDirty(true, true)"
+CLOSE_DIALOGS = "document.querySelectorAll('[role=dialog] button:has(.pi-times)').forEach(b => b.click())"
 TIMEOUT = 180
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -67,6 +69,10 @@ class Page:
 
     def screenshot(self, name: str) -> None:
         """Keep a picture where CHOREO_SCREENSHOTS says."""
+        self.evaluate(CLOSE_DIALOGS)
+        time.sleep(1)
+        self.evaluate(WHOLE)
+        time.sleep(1)
         picture = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
         if "CHOREO_SCREENSHOTS" in os.environ:
             (Path(os.environ["CHOREO_SCREENSHOTS"]) / f"{name}.png").write_bytes(picture)
