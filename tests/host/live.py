@@ -89,7 +89,7 @@ def serve(folder: Path, *options: str) -> Iterator[Server]:
     for name in ("models", "input", "output", "temp", "user", "custom_nodes"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
-    port = _free_port()
+    port = free_port()
     command = [
         *(sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--base-directory", folder),
         *("--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--preview-method", "latent2rgb", *options),
@@ -113,7 +113,8 @@ def serve(folder: Path, *options: str) -> Iterator[Server]:
                 process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
