@@ -1,4 +1,4 @@
-"""The command line: `choreo animate`, `poses`, `decode`, `demo`, `inspect`, `models` and `download`."""
+"""The command line: `choreo animate`, `pose`, `decode`, `demo`, `inspect`, `doctor`, `models` and `download`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,22 @@ import torch
 import tyro
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from .doctor import report
 from .model_loaders import inspection
 from .model_loaders.catalogue import model_folders, table
 from .model_loaders.download import download
 from .pipelines.demo import Demo, run_demo
 from .pipelines.job import Animate, Decode, animate_to_file, decode_to_file
-from .pipelines.pose_job import FindPoses, find_poses
+from .pipelines.pose_job import (
+    AlignPoses,
+    DrawPoses,
+    FindPoses,
+    ShowPoses,
+    align_poses,
+    draw_poses,
+    find_poses,
+    show_poses,
+)
 from .runtime import use
 from .terminal import TerminalRuntime
 
@@ -63,12 +73,34 @@ def animate(job: Animate, device: Device) -> None:
         print(f"Wrote {animate_to_file(job)}")
 
 
-def poses(job: FindPoses, device: Device) -> None:
+def pose() -> None:
+    """Poses alone, from file to file: `choreo pose extract`, `align`, `draw` and `show`."""
+    _parsed(["pose", "--help"])()
+
+
+def pose_extract(job: FindPoses, device: Device) -> None:
     """Find the poses of a video (or take them from JSON), clean them, and save or draw them."""
     with device.in_use():
         found = find_poses(job)
         people = found.present.sum(axis=1)
         print(f"{len(found)} frames of {found.size[1]}x{found.size[0]}, {people.min()} to {people.max()} people each")
+
+
+def pose_align(job: AlignPoses, device: Device) -> None:
+    """Fit the poses of a clip to the person of a picture."""
+    with device.in_use():
+        print(align_poses(job) or f"Aligned by {job.align}.")
+        print(f"Wrote {job.output}")
+
+
+def pose_draw(job: DrawPoses) -> None:
+    """Draw the poses of a clip as a video."""
+    print(f"Wrote {job.output}, {draw_poses(job)} frames")
+
+
+def pose_show(job: ShowPoses) -> None:
+    """Lay poses over the video that they were found in, for checking."""
+    print(f"Wrote {job.output}, {show_poses(job)} frames")
 
 
 def decode(job: Decode, device: Device) -> None:
@@ -98,6 +130,15 @@ def inspect(path: tyro.conf.Positional[Path]) -> None:
             print(f"  {line}")
 
 
+def doctor(models: Path | None = None) -> None:
+    """Say what this machine has (devices, providers, weights) and what would run.
+
+    Args:
+        models: A models folder to look in first.
+    """
+    print(report(() if models is None else (models,)))
+
+
 def models(models: Path | None = None) -> None:
     """List the model files that Choreo knows: where to get them, where to put them, and which are found.
 
@@ -123,12 +164,19 @@ def fetch(name: tyro.conf.Positional[str], folder: Path | None = None) -> None:
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "animate": animate,
-    "poses": poses,
+    "pose": pose,
     "decode": decode,
     "demo": demo,
     "inspect": inspect,
+    "doctor": doctor,
     "models": models,
     "download": fetch,
+}
+POSE_COMMANDS: dict[str, Callable[..., None]] = {
+    "extract": pose_extract,
+    "align": pose_align,
+    "draw": pose_draw,
+    "show": pose_show,
 }
 
 
@@ -164,12 +212,15 @@ def _parsed(arguments: list[str]) -> Callable[[], None]:
     def later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
         return functools.wraps(command)(lambda *values, **named: functools.partial(command, *values, **named))
 
-    commands = {name: later(command) for name, command in COMMANDS.items()}
+    chosen, prog = COMMANDS, "choreo"
+    if arguments[0] == "pose":
+        chosen, prog, arguments = POSE_COMMANDS, "choreo pose", arguments[1:] or ["--help"]
+    commands = {name: later(command) for name, command in chosen.items()}
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.extras.subcommand_cli_from_dict(commands, prog="choreo", args=arguments, config=config)
+            return tyro.extras.subcommand_cli_from_dict(commands, prog=prog, args=arguments, config=config)
     except SystemExit as leaving:
         # tyro frames the errors of our settings and names them after its own wrappers; they are whole sentences
         refused = leaving.__context__

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from choreo.model_loaders.tiny import load_tiny
 from choreo.pipelines.mimicmotion import Settings, animate
+from choreo.pipelines.preflight import LATENT_COPIES
 from choreo.runtime import Runtime, use
 
 from .peak_memory import peak_memory
 
 SIZE = (128, 128)
-LATENT_COPIES = 8  # latents, sums of two passes, their mean and the temporaries of a step, float32
 
 
 def _pictures(frames: int) -> Iterator[np.ndarray]:

@@ -27,6 +27,7 @@ from .driving import Driving, PoseSettings
 from .inputs import DEFAULT_FPS, Clip, Detection, DrivingInputs, check_outputs
 from .latents_file import StepKeeper, VideoFacts, decode_to_video, latents_path, load_latents, write_video
 from .mimicmotion import Settings, generate
+from .preflight import check, report
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +181,8 @@ def animate_to_file(job: Animate) -> Path:
         log.info(note)
     facts = _facts(job, driving)
     _save_extras(job, driving, facts, picture.shape[:2])
+    clip = {"size": picture.shape[:2], "num_frames": driving.num_frames + 1}
+    report(check(networks, parts, **clip, window=job.sampling.window, chunk=job.sampling.decode_chunk))
     name = latents_path(job.output, _fingerprint(job, picture, driving))
     keeper = StepKeeper(name, facts, len(job.sampling.noise_levels()) - 1)
     try:

@@ -102,7 +102,7 @@ def open_model(
     if provider != "auto" and provider not in PROVIDERS:
         raise ValueError(f"provider must be one of auto, {', '.join(PROVIDERS)}; got {provider!r}")
     _check_file(path)
-    wanted, problem = _choose(provider)
+    wanted, problem = choose_provider(provider)
     if problem and strict:
         raise RuntimeError(problem)
     model = OnnxModel(path, _create_session(path, wanted))
@@ -133,7 +133,7 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path} is empty: the download went wrong, fetch it again.")
 
 
-def _choose(provider: str) -> tuple[str, str | None]:
+def choose_provider(provider: str = "auto") -> tuple[str, str | None]:
     """The provider to ask for, and what is wrong when it is not the one that the user may expect."""
     built = available_providers()
     if provider == "auto":

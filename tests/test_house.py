@@ -30,7 +30,8 @@ LAYERS = {
     "host": {*BASE, *CORE},
     "nodes": {*BASE, *CORE, "host"},
     "terminal": {"runtime"},
-    "cli": {*BASE, *CORE, "terminal"},
+    "doctor": {*BASE, *CORE},
+    "cli": {*BASE, *CORE, "terminal", "doctor"},
     "__main__": {"cli"},
 }
 # Third-party packages by the name they are imported under; those without a line are called as they are imported.
