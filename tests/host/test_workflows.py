@@ -128,8 +128,8 @@ def test_they_run_on_the_tiny_model(host: Host, info: Info, name: str) -> None:
 
 
 def test_the_tiny_demo_runs_as_it_is(host: Host, info: Info) -> None:
-    for left in (host.folder / "input").iterdir():
-        left.unlink()
+    shutil.rmtree(host.folder / "input")
+    (host.folder / "input").mkdir()
     result = run(host, to_api(shipped("choreo_tiny_demo"), info))
     assert result.error is None
     poses = next(out[0] for out in result.outputs.values() if type(out[0]).__name__ == "Poses")
