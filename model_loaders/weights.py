@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -146,15 +145,17 @@ def _read_torch(path: Path, is_zip: bool) -> Mapping[str, Any]:
         raise _truncated(path, f"{path.stat().st_size:,} bytes, without the zip directory at its end")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
+    except (EOFError, RuntimeError) as error:
+        raise _truncated(path, f"{path.stat().st_size:,} bytes; {_first_sentence(error)}") from error
+    except Exception as error:
+        if type(error).__name__ != "UnpicklingError":  # of a module that has no business here
+            raise
         if not is_zip and "truncated" in str(error):
             raise _truncated(path, f"{path.stat().st_size:,} bytes") from error
         raise ValueError(
             f"{path} holds Python objects other than weights, which are never run here "
             f"({_first_sentence(error)}): use a safetensors version of it."
         ) from error
-    except (EOFError, RuntimeError) as error:
-        raise _truncated(path, f"{path.stat().st_size:,} bytes; {_first_sentence(error)}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, a state dict of named weights was expected.")
     return content
