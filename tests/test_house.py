@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ("pose", "media", "networks", "model_loaders", "conditioning", "samplers", "pipelines", "assets")
+TRAINING = ("datasets", "training", "evaluation")
 HOST = ("host", "nodes")  # ComfyUI's side
 BASE = {"runtime", "quirks"}
 # What a folder (or a module of the root) may import from the rest of the package; docs/architecture.md draws it.
@@ -27,11 +28,14 @@ LAYERS = {
     "conditioning": {*BASE, "networks", "pose", "media", "model_loaders"},
     "samplers": {*BASE, "networks", "conditioning"},
     "pipelines": {*BASE, *CORE},
+    "datasets": {*BASE, *CORE},
+    "evaluation": {*BASE, *CORE, "datasets"},
+    "training": {*BASE, *CORE, "datasets", "evaluation"},
     "host": {*BASE, *CORE},
     "nodes": {*BASE, *CORE, "host"},
     "terminal": {"runtime"},
     "doctor": {*BASE, *CORE},
-    "cli": {*BASE, *CORE, "terminal", "doctor"},
+    "cli": {*BASE, *CORE, *TRAINING, "terminal", "doctor"},
     "__main__": {"cli"},
 }
 # Third-party packages by the name they are imported under; those without a line are called as they are imported.
@@ -45,7 +49,7 @@ def sources(*folders: str) -> list[Path]:
 
 
 ROOT_MODULES = sorted(ROOT.glob("*.py"))
-PACKAGE = [*ROOT_MODULES, *sources(*CORE)]
+PACKAGE = [*ROOT_MODULES, *sources(*CORE, *TRAINING)]
 PACK = [*PACKAGE, *sources(*HOST)]  # what ComfyUI sees; pip's package has no use for the host's side
 EVERYTHING = [*PACK, *sources("benchmarks", "tests")]
 

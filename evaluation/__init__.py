@@ -1,0 +1,1 @@
+"""Metrics with their protocols; see docs/evaluation.md."""
