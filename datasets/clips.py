@@ -21,6 +21,8 @@ class Clip:
                    and the pose accuracy; None for data sets that keep only pictures of poses.
     fps:           frames per second.
     name:          what messages and tables call the clip.
+    reference_pose: uint8 (H, W, 3) RGB, the pose of the reference drawn likewise: what frame 0 of every window is shown
+                   when the clip is animated. None where the data set does not know it.
     """
 
     reference: np.ndarray
@@ -29,6 +31,7 @@ class Clip:
     poses: Poses | None
     fps: float
     name: str
+    reference_pose: np.ndarray | None = None
 
 
 class ClipSource(Protocol):
