@@ -1,4 +1,5 @@
-"""Face masks, uint8 (H, W) with 255 on faces: from face boxes as StableAnimator makes them, or from poses alone.
+"""Where faces and hands are. Face masks, uint8 (H, W) with 255 on faces: from face boxes as StableAnimator makes them,
+or from poses alone.
 
 A picture without a face gives an entirely white mask, as published: nothing is singled out.
 """
@@ -44,6 +45,17 @@ def face_box(points: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
     width, height = high - low
     side, top, bottom = SIDE_MARGIN * width, TOP_MARGIN * height, SIDE_MARGIN * height
     return np.array([low[0] - side, low[1] - top, high[0] + side, high[1] + bottom])
+
+
+def hand_boxes(hands: np.ndarray, size: tuple[int, int], margin: int = 10) -> np.ndarray:
+    """(..., 4) whole-number boxes x1, y1, x2, y2 in pixels around all points of hands, as MimicMotion's trainer has them.
+
+    hands: (..., 21, 2) shares of a picture of `size` (height, width). margin: pixels added on every side; boxes may
+    reach beyond the picture.
+    """
+    pixels = np.asarray(hands, dtype=np.float64) * (size[1], size[0])
+    low, high = (np.trunc(edge).astype(np.int64) for edge in (pixels.min(axis=-2), pixels.max(axis=-2)))
+    return np.concatenate([low - margin, high + margin], axis=-1)
 
 
 def masks_from_poses(
