@@ -40,8 +40,9 @@ class Renderer:
     style: name of one of `STYLES`, or a :class:`Style`.
     size:  (height, width) of the pictures in pixels.
     body, hands, face: what to draw.
-    published_threshold: also repeat what MimicMotion's and StableAnimator's own code does with a body joint whose
-        score is exactly the threshold: it has no dot, and its limbs end at the last person's left ear.
+    published: also repeat what MimicMotion's and StableAnimator's own code does with a body joint whose
+        score is exactly the threshold (it has no dot, and its limbs end at the last person's left ear), and draw
+        small pictures on the published canvas, which thins their limbs to dotted traces.
 
     Not for use from two threads at once. Follows sections 5.1 to 5.4 of the published conventions (docs/drawing.md).
     """
@@ -54,7 +55,7 @@ class Renderer:
         hands: bool = True,
         face: bool = True,
         *,
-        published_threshold: bool = False,
+        published: bool = False,
     ) -> None:
         self.style = find_style(style)
         self.size = int(size[0]), int(size[1])
@@ -63,8 +64,8 @@ class Renderer:
         self.body = body
         self.hands = hands and self.style.hands
         self.face = face and self.style.face
-        self.published_threshold = published_threshold and self.style.confidence
-        self._canvas = Canvas(self.style.canvas(self.size))
+        self.published = published and self.style.confidence
+        self._canvas = Canvas(self.style.canvas(self.size, published))
         self._stick = self.style.stick(self._canvas.size)
 
     def draw(self, points: np.ndarray, scores: np.ndarray, units: str = "shares") -> np.ndarray:
@@ -121,7 +122,7 @@ class Renderer:
 
     def _draw_body(self, points: np.ndarray, scores: np.ndarray, dotted: np.ndarray, units: str) -> None:
         body = self._part(points[:, BODY], scores[:, BODY], dotted[:, BODY], units)
-        limbs = self._published_limbs(body, units, points, scores) if self.published_threshold else body
+        limbs = self._published_limbs(body, units, points, scores) if self.published else body
         people = range(len(points))
         for (a, b), colour in zip(self.style.limbs, self.style.limb_colours, strict=False):
             for n in people:
@@ -184,14 +185,14 @@ def draw_clip(
     body: bool = True,
     hands: bool = True,
     face: bool = True,
-    published_threshold: bool = False,
+    published: bool = False,
 ) -> Iterator[np.ndarray]:
     """Drawings of all frames, one by one: uint8 (height, width, 3) RGB; see :class:`Renderer`.
 
     Points are shares of the canvas: a clip whose canvas has another ratio than `size` is drawn stretched, so bring
     it to the ratio first (`pose.align`).
     """
-    renderer = Renderer(style, size, body, hands, face, published_threshold=published_threshold)
+    renderer = Renderer(style, size, body, hands, face, published=published)
     for frame in range(len(poses)):
         yield renderer.draw(*poses.frame(frame))
 

@@ -29,6 +29,8 @@ HAND_EDGE_COLOURS = tuple(colorsys.hsv_to_rgb(edge / len(HAND_EDGES), 1.0, 1.0) 
 HAND_DOT: Colour = (0, 0, 255)
 FACE_DOT: Colour = (255, 255, 255)
 LIMB_DIMMING = 0.6
+# A canvas of 2160 shrunk to 576 leaves limbs 2 pixels wide; shrunk to 128 it would leave dotted traces of half a pixel.
+SMALL_PICTURE, SMALL_SHRINKING = 384, 4
 
 _LEFT, _RIGHT, _MIDDLE = (0, 255, 0), (0, 128, 255), (255, 153, 51)
 # COCO-17 links in the order that mmpose draws them, with the palette read as BGR
@@ -57,6 +59,7 @@ class Style:
     at_threshold:        body joints that are exactly at the threshold are drawn too.
     person_by_person:    people cover one another as a whole, instead of limbs, joints, hands, faces of everybody.
     canvas_short_side:   drawn at this short side and shrunk (bilinear, no antialias); None draws at the final size.
+                         Pictures below SMALL_PICTURE pixels use a smaller canvas unless the published one is asked for.
     channel_order:       "straight": limb 0 is red and hand dots blue in RGB; "reversed": the other way round.
     """
 
@@ -85,12 +88,15 @@ class Style:
             return 4
         return 4 * min(2 + max(size) // 1000, 7)
 
-    def canvas(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) that a drawing of this size is made at."""
+    def canvas(self, size: tuple[int, int], published: bool = False) -> tuple[int, int]:
+        """(height, width) that a drawing of this size is made at; see `docs/drawing.md` on small pictures."""
         short = min(size)
         if self.canvas_short_side is None or self.canvas_short_side == short:
             return size
-        scale = self.canvas_short_side / short
+        side = self.canvas_short_side
+        if short < SMALL_PICTURE and not published:
+            side = min(side, SMALL_SHRINKING * short)
+        scale = side / short
         return int(size[0] * scale), int(size[1] * scale)
 
 

@@ -29,10 +29,22 @@ def likely(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_mimicmotion_pixels_equal_the_published_order_of_work(size):
     random = np.random.default_rng(sum(size))
-    renderer = Renderer("mimicmotion", size)  # one renderer for all frames: nothing may leak from frame to frame
+    renderer = Renderer(
+        "mimicmotion", size, published=True
+    )  # one renderer for all frames: nothing may leak from frame to frame
     for people in (1, 3, 2):
         points, scores = random_frame(random, people)
         np.testing.assert_array_equal(renderer.draw(points, scores), draw_published(points, scores, size))
+
+
+def test_limbs_of_small_pictures_stay_whole():
+    points, scores = likely()
+    for size in ((128, 128), (160, 96), (383, 640)):
+        drawn = {flag: Renderer("mimicmotion", size, published=flag).draw(points, scores) for flag in (False, True)}
+        lit = {flag: (picture.max(axis=-1) > 0).mean() for flag, picture in drawn.items()}
+        assert lit[False] > 1.3 * lit[True]
+    published = Renderer("mimicmotion", (384, 640), published=True).draw(points, scores)
+    np.testing.assert_array_equal(Renderer("mimicmotion", (384, 640)).draw(points, scores), published)
 
 
 def test_other_canvas_sizes_equal_the_published_way():
@@ -51,7 +63,7 @@ def test_score_exactly_at_the_threshold():
     hidden[0, 4] = 0
     ours = Renderer("mimicmotion", SIZE, hands=False).draw(points, scores)
     np.testing.assert_array_equal(ours, Renderer("mimicmotion", SIZE, hands=False).draw(points, hidden))
-    published = Renderer("mimicmotion", SIZE, published_threshold=True).draw(points, scores)
+    published = Renderer("mimicmotion", SIZE, published=True).draw(points, scores)
     np.testing.assert_array_equal(published, draw_published(points, scores, SIZE))
     assert (published != Renderer("mimicmotion", SIZE).draw(points, scores)).any()
 

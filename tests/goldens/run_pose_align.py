@@ -36,7 +36,7 @@ def aligned(case: Case, method: str) -> tuple[dict, Poses, Poses]:
 
 
 def drawn(poses: Poses, style: str) -> list[np.ndarray]:
-    return list(draw_clip(poses, poses.size, style, published_threshold=True))
+    return list(draw_clip(poses, poses.size, style, published=True))
 
 
 @runner("pose/align_mimicmotion")

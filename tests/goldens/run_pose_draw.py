@@ -31,7 +31,7 @@ def chw(picture: np.ndarray) -> np.ndarray:
 
 def draw(style: str | Style, size: np.ndarray, frame: Frame, parts: tuple[str, ...] = PARTS) -> np.ndarray:
     shown = {part: part in parts for part in PARTS}
-    return Renderer(style, tuple(size.tolist()), **shown, published_threshold=True).draw(*frame)
+    return Renderer(style, tuple(size.tolist()), **shown, published=True).draw(*frame)
 
 
 @runner("pose/draw_mimicmotion")
@@ -46,7 +46,7 @@ def draw_mimicmotion(case: Case) -> dict:
         "image_chw": image,
         "image_chw_sub": image[:, 1::4, 1::4],
         "row_sums": image.sum(axis=2, dtype=np.int64),
-        "canvas_hw": style.canvas(tuple(size.tolist())),
+        "canvas_hw": style.canvas(tuple(size.tolist()), published=True),
         "stableanimator_png_rgb": draw(straight, size, frame),
         **{name: draw(layers, size, frame, (part,)) for name, part in LAYERS.items()},
     }
