@@ -56,7 +56,7 @@ class ChoreoFitPicture(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output("IMAGE", tooltip="The picture at the size of the video."),
+                io.Image.Output("IMAGE", display_name="IMAGE", tooltip="The picture at the size of the video."),
             ],
         )
 
@@ -228,9 +228,13 @@ class ChoreoMimicMotionConditioning(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Conditioning.Output("positive", tooltip="Picture and poses."),
-                io.Conditioning.Output("negative", tooltip="Neither picture nor poses."),
-                io.Latent.Output("latent", tooltip="Empty latents, one a pose and one for the picture in front."),
+                io.Conditioning.Output("positive", display_name="positive", tooltip="Picture and poses."),
+                io.Conditioning.Output("negative", display_name="negative", tooltip="Neither picture nor poses."),
+                io.Latent.Output(
+                    "latent",
+                    display_name="latent",
+                    tooltip="Empty latents, one a pose and one for the picture in front.",
+                ),
             ],
         )
 

@@ -53,7 +53,7 @@ class ChoreoLoadMimicMotion(io.ComfyNode):
                     "halves the memory of fp16 and costs some quality.",
                 ),
             ],
-            outputs=[io.Model.Output("MODEL", tooltip="MimicMotion's UNet, with its PoseNet.")],
+            outputs=[io.Model.Output("MODEL", display_name="MODEL", tooltip="MimicMotion's UNet, with its PoseNet.")],
         )
 
     @classmethod
@@ -118,8 +118,8 @@ class ChoreoLoadSVDParts(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Vae.Output("VAE", tooltip="SVD's VAE with its temporal decoder."),
-                io.ClipVision.Output("CLIP_VISION", tooltip="SVD's CLIP image tower."),
+                io.Vae.Output("VAE", display_name="VAE", tooltip="SVD's VAE with its temporal decoder."),
+                io.ClipVision.Output("CLIP_VISION", display_name="CLIP_VISION", tooltip="SVD's CLIP image tower."),
             ],
         )
 
@@ -172,7 +172,7 @@ class ChoreoLoadLora(io.ComfyNode):
                     "strength", default=1.0, min=-100.0, max=100.0, step=0.05, tooltip="How strongly it acts."
                 ),
             ],
-            outputs=[io.Model.Output("MODEL", tooltip="The same MODEL with the LoRA.")],
+            outputs=[io.Model.Output("MODEL", display_name="MODEL", tooltip="The same MODEL with the LoRA.")],
         )
 
     @classmethod

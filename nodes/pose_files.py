@@ -72,6 +72,17 @@ def _canvas_inputs() -> list[io.Int.Input]:
     ]
 
 
+def _flavour_input(default: str, optional: bool = False) -> io.Combo.Input:
+    return io.Combo.Input(
+        "flavour",
+        options=list(FLAVOURS),
+        default=default,
+        optional=optional,
+        tooltip="openpose: as controlnet_aux writes it, without faint points and scores. scored: with all points and "
+        "scores, feet and frame rate; comes back without loss.",
+    )
+
+
 def _canvas(width: int, height: int) -> tuple[int, int] | None:
     if bool(width) != bool(height):
         raise ValueError(f"width is {width} and height {height}: give both, or leave both at 0.")
@@ -144,8 +155,7 @@ class ChoreoSavePoses(io.ComfyNode):
             node_id="ChoreoSavePoses",
             display_name="Save Poses",
             category=CATEGORY,
-            description="Writes poses with all their scores to ComfyUI's output folder, as JSON that Load Poses and "
-            "tools for OpenPose read.",
+            description="Writes poses to ComfyUI's output folder, as JSON that Load Poses and tools for OpenPose read.",
             inputs=[
                 poses_input("The poses to save."),
                 io.String.Input(
@@ -153,20 +163,21 @@ class ChoreoSavePoses(io.ComfyNode):
                     default="poses/choreo",
                     tooltip="Folder and beginning of the file name, inside the output folder; a number is added.",
                 ),
+                _flavour_input("scored", optional=True),
             ],
             outputs=[io.String.Output("path", display_name="path", tooltip="The file that was written.")],
             is_output_node=True,
         )
 
     @classmethod
-    def execute(cls, poses: Any, filename_prefix: str) -> io.NodeOutput:
+    def execute(cls, poses: Any, filename_prefix: str, flavour: str = "scored") -> io.NodeOutput:
         """Write under the next free number."""
         poses = as_poses(poses)
         output = folder_paths.get_output_directory()
         size = poses.size[1], poses.size[0]
         folder, name, number, _, _ = folder_paths.get_save_image_path(filename_prefix, output, *size)
         path = Path(folder) / f"{name}_{number:05}_.json"
-        save_json(path, poses)
+        save_json(path, poses, flavour)
         return io.NodeOutput(str(path), ui={"text": (str(path),)})
 
 
@@ -183,13 +194,7 @@ class ChoreoPosesToKeypoints(io.ComfyNode):
             description="Gives poses to nodes of other packs.",
             inputs=[
                 poses_input("The poses."),
-                io.Combo.Input(
-                    "flavour",
-                    options=list(FLAVOURS),
-                    default="openpose",
-                    tooltip="openpose: as controlnet_aux writes it, without faint points and scores. scored: with all "
-                    "points and scores, feet and frame rate; comes back without loss.",
-                ),
+                _flavour_input("openpose"),
             ],
             outputs=[PoseKeypoint.Output("keypoints", display_name="keypoints", tooltip="One OpenPose frame a frame.")],
         )

@@ -39,7 +39,7 @@ class ChoreoLatentFusion(io.ComfyNode):
             description="Lets KSampler and other stock samplers animate clips of any length: windows that all begin "
             "with the reference frame are fused in every step. The start noise repeats in every window, as published.",
             inputs=[io.Model.Input("model", tooltip="MimicMotion, from Load MimicMotion."), *_window_inputs()],
-            outputs=[io.Model.Output("MODEL", tooltip="The same MODEL with latent fusion.")],
+            outputs=[io.Model.Output("MODEL", display_name="MODEL", tooltip="The same MODEL with latent fusion.")],
         )
 
     @classmethod
@@ -106,7 +106,9 @@ class ChoreoMimicMotionSampler(io.ComfyNode):
             ],
             outputs=[
                 io.Latent.Output(
-                    "LATENT", tooltip="The clip; its first frame is the picture, which Decode Video drops."
+                    "LATENT",
+                    display_name="LATENT",
+                    tooltip="The clip; its first frame is the picture, which Decode Video drops.",
                 )
             ],
         )

@@ -65,7 +65,9 @@ class ChoreoDecodeVideo(io.ComfyNode):
                     tooltip="Pixels that neighbouring tiles share and fade over.",
                 ),
             ],
-            outputs=[io.Image.Output("IMAGE", tooltip="The frames, without the reference frame.")],
+            outputs=[
+                io.Image.Output("IMAGE", display_name="IMAGE", tooltip="The frames, without the reference frame.")
+            ],
         )
 
     @classmethod
@@ -108,7 +110,7 @@ class ChoreoVideoSound(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Audio.Output("AUDIO", tooltip="The sound; nothing when the video is silent."),
+                io.Audio.Output("AUDIO", display_name="AUDIO", tooltip="The sound; nothing when the video is silent."),
                 io.Float.Output("fps", display_name="fps", tooltip="Frames per second of the video."),
             ],
         )

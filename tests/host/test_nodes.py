@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from .harness import ROOT, Host
+from .released import RELEASED, layout
 
 CATEGORIES = {f"Choreo/{name}" for name in ("Pose", "Loaders", "Conditioning", "Sampling", "Video")}
 # measured in a process of its own with the host's modules loaded before, as they are when it loads packs
@@ -52,6 +54,9 @@ def test_definitions_are_complete(host: Host) -> None:
             missing.append(f"{node_id}: prefix, category or description")
         missing += [f"{node_id}.{i.id}: tooltip" for i in schema.inputs if not (i.tooltip or "").endswith(".")]
         missing += [f"{node_id} -> {o.id}: tooltip" for o in schema.outputs if not (o.tooltip or "").endswith(".")]
+        names = [o.display_name for o in schema.outputs]  # without one, ComfyUI 0.3 shows the type
+        if None in names or len(set(names)) != len(names):
+            missing.append(f"{node_id}: names of outputs, each its own")
         shared = {i.id for i in schema.inputs} & {o.id for o in schema.outputs}
         missing += [f"{node_id}: {name} is an input and an output, which ComfyUI 0.3 refuses" for name in shared]
         for widget in schema.inputs:
@@ -60,6 +65,21 @@ def test_definitions_are_complete(host: Host) -> None:
             elif hasattr(widget, "default") and widget.default is None and not hasattr(widget, "options"):
                 missing.append(f"{node_id}.{widget.id}: default")
     assert not missing
+
+
+def test_workflows_of_older_versions_still_fit(host: Host) -> None:
+    """The canvas knows widgets by their place and links by their slot, so both are only ever appended to."""
+    wrong, now = [], layout(host)
+    for node_id, old in json.loads(RELEASED.read_text(encoding="utf-8")).items():
+        new = now.get(node_id, {"widgets": [], "outputs": []})
+        for kind, names in old.items():
+            if new[kind][: len(names)] != names:
+                wrong.append(f"{node_id}: {kind} were {names} and are {new[kind]}")
+        required = {i.id for i in host.node(node_id).define_schema().inputs if not i.optional}
+        wrong += [
+            f"{node_id}: {name} is new and not optional" for name in required & {*new["widgets"]} - {*old["widgets"]}
+        ]
+    assert wrong == []
 
 
 def test_one_missing_package_hides_only_its_topic(host: Host, monkeypatch: pytest.MonkeyPatch, caplog) -> None:

@@ -34,6 +34,13 @@ def test_saved_poses_are_listed_and_come_back(host: Host) -> None:
     assert (loaded.fps, fps) == (12.0, 12.0)
 
 
+def test_poses_are_saved_as_other_programs_write_them(host: Host) -> None:
+    found = poses(host, frames(2))
+    (keypoints,) = host.run("ChoreoPosesToKeypoints", poses=found, flavour="openpose")
+    (path,) = host.run("ChoreoSavePoses", poses=found, filename_prefix="poses/plain", flavour="openpose")
+    assert json.loads(Path(path).read_text()) == keypoints
+
+
 def test_a_folder_of_frames_is_read_in_order(host: Host) -> None:
     found = poses(host, frames(11))
     keypoints = host.run("ChoreoPosesToKeypoints", poses=found, flavour="scored")[0]

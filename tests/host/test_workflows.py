@@ -78,8 +78,6 @@ def test_there_are_no_others() -> None:
 
 @pytest.mark.parametrize("name", PLANS)
 def test_files_are_in_step_with_the_nodes(host: Host, info: Info, name: str) -> None:
-    if host.version < "0.4":
-        pytest.skip("ComfyUI 0.3 calls outputs that only have an id by their type")
     assert path_of(name).read_text(encoding="utf-8") == as_text(build(name, PLANS[name], info)), (
         "run python -m tests.host.make_workflows"
     )
@@ -111,7 +109,7 @@ def test_each_has_a_thumbnail(name: str) -> None:
     with Image.open(path_of(name).with_suffix(".jpg")) as picture:
         assert picture.format == "JPEG"
         assert min(picture.size) >= 128
-        assert len(set(picture.convert("L").getdata())) > 50
+        assert sum(count > 0 for count in picture.convert("L").histogram()) > 50
 
 
 @pytest.mark.parametrize("name", PLANS)
