@@ -1,4 +1,4 @@
-"""The command line: `choreo animate`, `pose`, `decode`, `demo`, `inspect`, `doctor`, `models` and `download`."""
+"""The command line: `choreo animate`, `pose`, `dataset`, `decode`, `demo`, `inspect`, `doctor`, `models`, `download`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ import torch
 import tyro
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from .datasets.build import BuildDataset, build_dataset
+from .datasets.show import ShowDataset, describe, show_dataset
 from .doctor import report
 from .model_loaders import inspection
 from .model_loaders.catalogue import model_folders, table
@@ -39,6 +41,8 @@ from .pipelines.pose_job import (
 )
 from .runtime import use
 from .terminal import TerminalRuntime
+from .training.command import train_mimicmotion
+from .training.settings import Loop, TrainMimicMotion
 
 DISTRIBUTION = "comfyui-choreo"
 DEBUG_VARIABLE = "CHOREO_DEBUG"
@@ -103,6 +107,30 @@ def pose_show(job: ShowPoses) -> None:
     print(f"Wrote {job.output}, {show_poses(job)} frames")
 
 
+def dataset() -> None:
+    """Training sets: `choreo dataset build` and `show`."""
+    _parsed(["dataset", "--help"])()
+
+
+def dataset_build(videos: tyro.conf.Positional[Path], job: BuildDataset, device: Device) -> None:
+    """Make a training set of a folder of videos; started again, it goes on with the videos that are missing.
+
+    Args:
+        videos: The folder; its subfolders are looked through too.
+    """
+    with device.in_use():
+        print("\n".join(describe(build_dataset(videos, job))))
+
+
+def dataset_show(name: tyro.conf.Positional[str], job: ShowDataset) -> None:
+    """Say what is in a data set of any layout, and lay clips of it out in a picture.
+
+    Args:
+        name: Folder of the data set, or "puppets".
+    """
+    print(show_dataset(name, job))
+
+
 def decode(job: Decode, device: Device) -> None:
     """Write the video of latents that a job kept because it could not write its video."""
     with device.in_use():
@@ -114,6 +142,18 @@ def demo(job: Demo, device: Device) -> None:
     with device.in_use():
         video, picture = run_demo(job)
         print(f"Wrote {video}, and all its stages in {picture}")
+
+
+def train() -> None:
+    """Train a system on your own clips: `choreo train mimicmotion`."""
+    _parsed(["train", "--help"])()
+
+
+def train_mimicmotion_command(job: TrainMimicMotion, loop: Loop, device: Device) -> None:
+    """Train MimicMotion's UNet and PoseNet; docs/training.md is the guide."""
+    with device.in_use():
+        train_mimicmotion(job, loop)
+        print(f"Wrote {loop.output}")
 
 
 def inspect(path: tyro.conf.Positional[Path]) -> None:
@@ -165,8 +205,10 @@ def fetch(name: tyro.conf.Positional[str], folder: Path | None = None) -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     "animate": animate,
     "pose": pose,
+    "dataset": dataset,
     "decode": decode,
     "demo": demo,
+    "train": train,
     "inspect": inspect,
     "doctor": doctor,
     "models": models,
@@ -178,6 +220,10 @@ POSE_COMMANDS: dict[str, Callable[..., None]] = {
     "draw": pose_draw,
     "show": pose_show,
 }
+TRAIN_COMMANDS: dict[str, Callable[..., None]] = {"mimicmotion": train_mimicmotion_command}
+GROUPS = {"pose": POSE_COMMANDS, "train": TRAIN_COMMANDS}
+DATASET_COMMANDS: dict[str, Callable[..., None]] = {"build": dataset_build, "show": dataset_show}
+GROUPS = {"pose": POSE_COMMANDS, "dataset": DATASET_COMMANDS}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -213,8 +259,8 @@ def _parsed(arguments: list[str]) -> Callable[[], None]:
         return functools.wraps(command)(lambda *values, **named: functools.partial(command, *values, **named))
 
     chosen, prog = COMMANDS, "choreo"
-    if arguments[0] == "pose":
-        chosen, prog, arguments = POSE_COMMANDS, "choreo pose", arguments[1:] or ["--help"]
+    if arguments[0] in GROUPS:
+        chosen, prog, arguments = GROUPS[arguments[0]], f"choreo {arguments[0]}", arguments[1:] or ["--help"]
     commands = {name: later(command) for name, command in chosen.items()}
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
     said = io.StringIO()
