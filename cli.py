@@ -1,4 +1,4 @@
-"""The command line: `choreo animate`, `pose`, `dataset`, `decode`, `demo`, `inspect`, `doctor`, `models`, `download`."""
+"""The command line: `choreo animate`, `pose`, `dataset`, `train`, `decode`, `demo` and more (`choreo --help`)."""
 
 from __future__ import annotations
 
@@ -221,9 +221,8 @@ POSE_COMMANDS: dict[str, Callable[..., None]] = {
     "show": pose_show,
 }
 TRAIN_COMMANDS: dict[str, Callable[..., None]] = {"mimicmotion": train_mimicmotion_command}
-GROUPS = {"pose": POSE_COMMANDS, "train": TRAIN_COMMANDS}
 DATASET_COMMANDS: dict[str, Callable[..., None]] = {"build": dataset_build, "show": dataset_show}
-GROUPS = {"pose": POSE_COMMANDS, "dataset": DATASET_COMMANDS}
+GROUPS = {"pose": POSE_COMMANDS, "dataset": DATASET_COMMANDS, "train": TRAIN_COMMANDS}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -23,8 +23,30 @@ class Quirks:
     """The pose strength has no effect."""
     always_guided: bool = False
     """The unconditional pass runs at any guidance, so that guidance below 1 leans towards it."""
+    swapped_noise_distribution: bool = False
+    """Training draws ln(sigma) with mean 1.6 and deviation 0.7 instead of 0.7 and 1.6."""
+    swapped_time_ids: bool = False
+    """Training orders the time ids fps - 1, noise augmentation, motion bucket, unlike inference."""
+    augmentation_unused: bool = False
+    """Training names a noise augmentation in the time ids that the reference picture never gets."""
+    poses_never_dropped: bool = False
+    """Training keeps the poses where it drops everything else, so inference's unconditional pass was never seen."""
+    truncated_reference: bool = False
+    """Training turns the reference from [0, 1] into 8 bit by truncation."""
+    plain_loss: bool = False
+    """Training weighs hands like everything else."""
 
 
 CLEAN = Quirks()
-PUBLISHED = Quirks(truncated_round_trip=True, network_precision=True, truncated_frames=True)  # MimicMotion
+PUBLISHED = Quirks(  # MimicMotion, and of its unofficial trainer
+    truncated_round_trip=True,
+    network_precision=True,
+    truncated_frames=True,
+    swapped_noise_distribution=True,
+    swapped_time_ids=True,
+    augmentation_unused=True,
+    poses_never_dropped=True,
+    truncated_reference=True,
+    plain_loss=True,
+)
 WRAPPER = Quirks(ays_above_zero=True, pose_strength_ignored=True, always_guided=True)  # MimicMotion's ComfyUI wrapper

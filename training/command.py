@@ -1,0 +1,136 @@
+"""From the settings of a run to networks, data and a trainer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..datasets.clips import ClipSource
+from ..model_loaders.assemble import assemble, without_prefix
+from ..model_loaders.mimicmotion import MimicMotionNetworks, config_of_unet, load_mimicmotion
+from ..model_loaders.recognise import not_what_was_expected, recognise
+from ..model_loaders.svd import SVDParts, load_svd_parts
+from ..model_loaders.tiny import load_tiny
+from ..model_loaders.weights import read_config, read_weights
+from ..networks.pose_net import PoseNet
+from ..networks.svd_unet import SVD_XT, build_unet
+from ..pipelines.mimicmotion import Settings
+from .latent_cache import LatentCache
+from .mimicmotion import MimicMotionTraining, WindowLayout
+from .samples import Samples
+from .settings import Loop, TrainMimicMotion
+from .step import Recipe
+from .trainer import Trainer, make_accelerator
+
+
+def train_mimicmotion(job: TrainMimicMotion, loop: Loop, source: ClipSource | None = None) -> None:
+    """Train MimicMotion; source: the data set, None opens the one that the job names."""
+    if loop.threads:
+        torch.set_num_threads(loop.threads)
+    accelerator = make_accelerator(loop)
+    source = _open(job.data) if source is None else source
+    torch.manual_seed(loop.seed)  # for fresh networks
+    parts = load_tiny()[1] if str(job.svd) == "tiny" else load_svd_parts(job.svd)
+    system = mimicmotion_system(job, loop, starting_networks(job), parts)
+    system.check_size(job.size)
+    loop.output.mkdir(parents=True, exist_ok=True)
+    samples = _samples(job, loop, source, system, accelerator)
+    settings = {**asdict(loop), **asdict(job)}
+    Trainer(accelerator, system, samples, loop, settings).run()
+
+
+def _open(data: str) -> ClipSource:
+    from ..datasets.open import open_dataset
+
+    return open_dataset(data)
+
+
+def mimicmotion_system(
+    job: TrainMimicMotion, loop: Loop, networks: MimicMotionNetworks, parts: SVDParts
+) -> MimicMotionTraining:
+    """The system that a job describes."""
+    if job.gradient_checkpointing:
+        networks.unet.enable_gradient_checkpointing()
+    recipe = Recipe(
+        job.sigma_mean,
+        job.sigma_std,
+        job.dropout,
+        job.augmentation,
+        job.fps_id,
+        job.motion_bucket_id,
+        job.hand_weight,
+    )
+    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    return MimicMotionTraining(
+        networks,
+        parts,
+        WindowLayout(job.frames, job.sample_rate, job.reference, factor, job.hand_threshold),
+        recipe,
+        lr=loop.lr,
+        pose_net_lr=job.pose_net_lr,
+        part=job.train,
+        half=job.half,
+        sampling=Settings(
+            steps=job.validate_steps,
+            window=job.frames,
+            overlap=max(1, min(6, job.frames // 2)),
+            fps_id=job.fps_id,
+            motion_bucket_id=job.motion_bucket_id,
+        ),
+    )
+
+
+def starting_networks(job: TrainMimicMotion) -> MimicMotionNetworks:
+    """The networks that training begins with."""
+    if job.weights is not None:
+        return load_mimicmotion(job.weights, job.pose_net, window=job.frames)
+    if job.config is not None:
+        unet_config = config_of_unet(_json(job.config))
+        return MimicMotionNetworks(build_unet(unet_config), PoseNet(unet_config["block_out_channels"][0]), job.frames)
+    if job.pose_net is not None:
+        return load_mimicmotion(job.unet, job.pose_net, window=job.frames)
+    unet = _plain_unet(job.unet)
+    return MimicMotionNetworks(unet, PoseNet(unet.config.block_out_channels[0]), job.frames)
+
+
+def _plain_unet(path: Path) -> Any:
+    """SVD's UNet of a file of its own, with or without the prefix `unet.`."""
+    weights = read_weights(path)
+    content = recognise(weights)
+    if content.kind == "svd_unet_prefixed":
+        weights = without_prefix(weights, "unet.")
+    elif content.kind != "svd_unet":
+        raise not_what_was_expected(path, content, "the weights of SVD's UNet")
+    return assemble(partial(build_unet, config_of_unet(read_config(path)) or SVD_XT), weights, "SVD's UNet", path)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}).") from error
+    if not isinstance(config, dict) or not ("unet" in config or "block_out_channels" in config):
+        raise ValueError(f'{path} is no configuration of networks; {{"unet": {{...}}}} was expected.')
+    return config
+
+
+def _samples(
+    job: TrainMimicMotion, loop: Loop, source: ClipSource, system: MimicMotionTraining, accelerator: Any
+) -> Samples:
+    if job.latent_cache is None:
+        for module in system.frozen:
+            module.to(accelerator.device)
+        return Samples(source, system.layout, job.size, seed=loop.seed, frames=job.clip_frames, clips=job.clips)
+    clips = min(job.clips or len(source), len(source))
+    frames = max(job.clip_frames or 0, system.layout.clip_frames)
+    key = {"data": job.data, "size": job.size, "frames": frames, "seed": loop.seed, **system.fingerprint()}
+    cache = LatentCache(job.latent_cache, key)
+    process, processes = accelerator.process_index, accelerator.num_processes
+    cache.fill(source, system, job.size, clips, frames=frames, seed=loop.seed, process=process, processes=processes)
+    accelerator.wait_for_everyone()
+    return Samples(source, system.layout, job.size, seed=loop.seed, cache=cache)

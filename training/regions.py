@@ -1,0 +1,53 @@
+"""Hands count more in the loss, where their pose is trustworthy (MimicMotion, section 3.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ..pose.poses import LEFT_HAND, RIGHT_HAND, Poses
+
+THRESHOLD = 0.7
+MARGIN = 10 / 576  # around a hand's points, as a share of the picture's short side
+
+
+def hand_boxes(
+    poses: Poses, size: tuple[int, int], threshold: float = THRESHOLD, margin: float = MARGIN
+) -> list[list[tuple[int, int, int, int]]]:
+    """Per frame the boxes (top, bottom, left, right) in pixels of every hand whose 21 scores all exceed the threshold.
+
+    size: (height, width) of the picture that the boxes are for. Boxes are clipped to it; empty ones are left out.
+    """
+    height, width = size
+    border = margin * min(size)
+    frames = []
+    for number in range(len(poses)):
+        boxes = []
+        for points, scores in zip(*poses.frame(number), strict=True):
+            for hand in (LEFT_HAND, RIGHT_HAND):
+                if (scores[hand] <= threshold).any():
+                    continue
+                x, y = points[hand, 0] * width, points[hand, 1] * height
+                top, bottom = np.clip([y.min() - border, y.max() + border], 0, height).round().astype(int)
+                left, right = np.clip([x.min() - border, x.max() + border], 0, width).round().astype(int)
+                if top < bottom and left < right:
+                    boxes.append((int(top), int(bottom), int(left), int(right)))
+        frames.append(boxes)
+    return frames
+
+
+def hand_shares(
+    poses: Poses, size: tuple[int, int], latent_size: tuple[int, int], threshold: float = THRESHOLD
+) -> torch.Tensor:
+    """(F, h, w) float32 in [0, 1]: how much of each latent pixel lies in a trustworthy hand's box."""
+    mask = torch.zeros(len(poses), 1, *size)
+    for number, boxes in enumerate(hand_boxes(poses, size, threshold)):
+        for top, bottom, left, right in boxes:
+            mask[number, 0, top:bottom, left:right] = 1
+    return functional.adaptive_avg_pool2d(mask, latent_size)[:, 0]
+
+
+def region_weights(shares: torch.Tensor, factor: float) -> torch.Tensor:
+    """1 outside hands, `factor` inside: 1 + (factor - 1) m."""
+    return 1 + (factor - 1) * shares

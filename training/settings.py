@@ -1,0 +1,162 @@
+"""The settings of a training run; the command line makes its options from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .optimisation import SCHEDULES
+
+# What may differ between a run and the one it goes on from: none of it acts on the numbers of a step.
+HARMLESS = frozenset(
+    (
+        *("output", "resume", "steps", "checkpoint_every", "keep", "workers", "threads", "log_every", "half"),
+        *("validate_every", "validate_clips", "validate_frames", "validate_steps", "latent_cache", "data", "svd"),
+        *("weights", "unet", "pose_net", "config", "gradient_checkpointing"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How to train, whatever the system is. Raises ValueError for values that cannot work."""
+
+    output: Path = Path("outputs/training")
+    """Folder for checkpoints, logs and validation videos."""
+    steps: int = 50000
+    """Optimiser steps, those before a resume counted."""
+    batch: int = 1
+    """Clips of one process in one pass."""
+    accumulate: int = 1
+    """Passes whose gradients are added up for one optimiser step."""
+    lr: float = 1e-5
+    """Learning rate."""
+    schedule: Literal["constant", "linear", "cosine", "polynomial"] = "constant"
+    """How the learning rate falls after the warm-up; all but constant end at 0."""
+    warmup: int = 500
+    """Steps in which the learning rate rises from 0."""
+    weight_decay: float = 1e-2
+    """AdamW's weight decay."""
+    eight_bit_adam: bool = False
+    """Keep AdamW's moments in 8 bits; needs bitsandbytes."""
+    clip_gradients: float = 0.5
+    """Largest norm of all gradients together."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights, which validation and exported weights then use; 0 is none, 0.999 to
+    0.9999 are usual."""
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = None
+    """Precision of the passes, weights and sums stay float32; None is bf16 (else fp16) on CUDA and no elsewhere."""
+    seed: int = 123
+    """Every random number of sample n follows from the seed and n."""
+    resume: str = "auto"
+    """auto goes on from the newest checkpoint in the output folder; none; or the path of a checkpoint."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    keep: int = 3
+    """Checkpoints to keep, the newest ones; 0 keeps all."""
+    validate_every: int = 0
+    """Steps between validation videos; 0 makes none."""
+    log_every: int = 10
+    """Steps between lines in the log."""
+    workers: int = 0
+    """Processes that read clips ahead; 0 reads between steps."""
+    threads: int | None = None
+    """Threads of the CPU to compute with; None is torch's choice."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("lr", "warmup", "weight_decay", "keep", "validate_every", "workers", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if self.clip_gradients <= 0:
+            raise ValueError(f"clip_gradients must be above 0, got {self.clip_gradients}.")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}.")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"Unknown schedule {self.schedule!r}; choose one of {', '.join(SCHEDULES)}.")
+
+
+@dataclass(frozen=True)
+class TrainMimicMotion:
+    """What to train MimicMotion on and from. Raises ValueError for values that cannot work."""
+
+    data: str
+    """Data set: a folder (`choreo dataset build` makes one), or puppets."""
+    svd: Path
+    """VAE and image tower: a folder in diffusers' layout, or svd_xt*.safetensors; "tiny" is the embedded one."""
+    weights: Path | None = None
+    """MimicMotion weights to start from: a full checkpoint, or a UNet with --pose-net."""
+    unet: Path | None = None
+    """In place of --weights: SVD's UNet, with a fresh PoseNet unless --pose-net names one."""
+    pose_net: Path | None = None
+    """PoseNet to start from, where --weights or --unet is a UNet alone."""
+    config: Path | None = None
+    """In place of --weights: fresh networks as this JSON file says, {"unet": {...}, "window": frames}."""
+    size: tuple[int, int] = (1024, 576)
+    """Height and width of the clips."""
+    frames: int = 16
+    """Frames of a sample, the reference frame counted: the window of the weights."""
+    sample_rate: int = 1
+    """Take every so-manieth frame of a clip."""
+    clips: int | None = None
+    """Use only the first so many clips of the data set."""
+    clip_frames: int | None = None
+    """Frames to read of a clip, of which a sample takes --frames from a random start; None is as many as needed."""
+    reference: Literal["clip", "frame"] = "clip"
+    """The reference picture: the data set's own, or any frame of the clip."""
+    latent_cache: Path | None = None
+    """Folder for encoded clips: VAE and image tower see every clip once, before the training."""
+    train: Literal["both", "unet", "pose_net"] = "both"
+    """Which of the two networks to train."""
+    pose_net_lr: float | None = None
+    """Learning rate of PoseNet, where it differs."""
+    dropout: float = 0.1
+    """Chance of dropping the embedding, the latents, and everything at once, each."""
+    sigma_mean: float | None = None
+    """Mean of ln(sigma); None is 0.7."""
+    sigma_std: float | None = None
+    """Standard deviation of ln(sigma); None is 1.6."""
+    noise_aug: float | None = None
+    """The most noise on the reference picture; None is 0.02, and 0 with --latent-cache."""
+    hand_weight: float = 10.0
+    """What the loss counts in the boxes of hands that were seen well; 1 is as everywhere."""
+    hand_threshold: float = 0.7
+    """The score that all points of such a hand exceed."""
+    fps_id: int = 7
+    """SVD's conditioning on speed."""
+    motion_bucket_id: float = 127
+    """SVD's conditioning on the amount of motion."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, a third more time."""
+    half: bool = True
+    """Export weights as float16; the checkpoint itself keeps float32."""
+    validate_clips: int = 2
+    """Clips of a validation."""
+    validate_frames: int = 24
+    """Frames of these clips."""
+    validate_steps: int = 25
+    """Sampling steps of the validation."""
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.weights, self.unet, self.config)) != 1:
+            raise ValueError("Name one of --weights, --unet and --config: what the training starts from.")
+        if self.frames < 2:
+            raise ValueError(f"frames must be at least 2, got {self.frames}.")
+        for name in ("sample_rate", "clips", "clip_frames", "validate_clips", "validate_frames", "validate_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.dropout <= 1 / 3:
+            raise ValueError(
+                f"dropout must be between 0 and 1/3, as it is the chance of each of three, got {self.dropout}."
+            )
+        if self.latent_cache is not None and self.noise_aug:
+            raise ValueError("noise_aug needs the VAE in every step: leave out --noise-aug or --latent-cache.")
+
+    @property
+    def augmentation(self) -> float:
+        """The most noise on the reference picture."""
+        default = 0.0 if self.latent_cache is not None else 0.02
+        return default if self.noise_aug is None else self.noise_aug
