@@ -63,13 +63,15 @@ class Puppets:
         motion = draw_motion(self._random(_MOTION, index, seed))
         frames, poses = render(character, motion, num_frames, size)
         pictures = np.stack(list(draw_clip(poses, size, STYLE)))
-        return Clip(self.reference(index, size, seed), frames, pictures, poses, FPS, f"puppet {index} ({motion.kind})")
+        reference, pose = self.reference(index, size, seed)
+        return Clip(reference, frames, pictures, poses, FPS, f"puppet {index} ({motion.kind})", pose)
 
-    def reference(self, index: int, size: tuple[int, int], seed: int = 0) -> np.ndarray:
-        """uint8 (H, W, 3) RGB: puppet `index` standing, facing the viewer."""
+    def reference(self, index: int, size: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Puppet `index` standing, facing the viewer, and its pose drawn: uint8 (H, W, 3) RGB each."""
         rng = self._random(_REFERENCE, index, seed)
         motion = draw_motion(rng, "wave")
-        return render(self.character(index), motion, 1, size, start=float(rng.uniform(0, 100)))[0][0]
+        frames, poses = render(self.character(index), motion, 1, size, start=float(rng.uniform(0, 100)))
+        return frames[0], next(draw_clip(poses, size, STYLE))
 
     def _random(self, purpose: int, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([int(self.held_out), self.seed, purpose, *numbers])
