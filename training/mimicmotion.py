@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -19,9 +18,11 @@ from ..conditioning.picture import check_size, to_signed
 from ..datasets.clips import Clip
 from ..model_loaders.mimicmotion import MimicMotionNetworks
 from ..model_loaders.svd import SVDParts
-from ..networks.svd_unet import SVD_XT, predict
+from ..networks.pose_net import PoseNet
+from ..networks.svd_unet import SVD_XT, build_unet, predict
 from ..pipelines.mimicmotion import Settings, animate, size_multiple
 from ..quirks import CLEAN, Quirks
+from .lean import lean
 from .regions import THRESHOLD, hand_shares, region_weights
 from .step import Draws, Recipe, denoising_loss, noisy_clips
 from .system import Rows
@@ -171,6 +172,7 @@ class MimicMotionTraining:
         self.module = PosedUNet(networks.unet.float(), networks.pose_net.float()).train()
         self.module.unet.requires_grad_(part != "pose_net")
         self.module.pose_net.requires_grad_(part != "unet")
+        lean(self.module.unet)
         self.parts, self.frozen = parts, (parts.vae.float(), parts.image_encoder.float())
         self.layout, self.recipe, self.half, self.sampling = layout, recipe, half, sampling
         self._rates = {"unet": lr, "pose_net": lr if pose_net_lr is None else pose_net_lr}
@@ -257,7 +259,8 @@ class MimicMotionTraining:
 
     def animate(self, weights: Mapping[str, torch.Tensor], clip: Clip, seed: int) -> Iterable[np.ndarray]:
         """The clip's reference with the motion of its poses, through the sampler that users run."""
-        module = copy.deepcopy(self.module).cpu()
+        unet, pose_net = self.module.unet, self.module.pose_net
+        module = PosedUNet(build_unet(unet.config), PoseNet(pose_net.final_proj.out_channels))
         module.load_state_dict(weights)
         module.eval().requires_grad_(False)
         first = clip.pose_pictures[0] if clip.reference_pose is None else clip.reference_pose
