@@ -1,4 +1,4 @@
-"""The command line: `choreo animate`, `pose`, `dataset`, `train`, `decode`, `demo` and more (`choreo --help`)."""
+"""The command line: `choreo animate`, `pose`, `dataset`, `train`, `evaluate`, `demo` and more (`choreo --help`)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from .datasets.build import BuildDataset, build_dataset
 from .datasets.show import ShowDataset, describe, show_dataset
 from .doctor import report
+from .evaluation.ablation import Ablate, run_ablation
+from .evaluation.command import Evaluate, run_evaluation
 from .model_loaders import inspection
 from .model_loaders.catalogue import model_folders, table
 from .model_loaders.download import download
@@ -156,6 +158,20 @@ def train_mimicmotion_command(job: TrainMimicMotion, loop: Loop, device: Device)
         print(f"Wrote {loop.output}")
 
 
+def evaluate(job: Evaluate, device: Device) -> int:
+    """Judge a system on a data set by the truth; exit status 0 when the targets are reached (docs/evaluation.md)."""
+    with device.in_use():
+        reached, summary = run_evaluation(job)
+    print(summary)
+    return 0 if reached else 1
+
+
+def ablation(job: Ablate, device: Device) -> None:
+    """Change one setting at a time, and print what it does to the measures as a Markdown table."""
+    with device.in_use():
+        run_ablation(job)
+
+
 def inspect(path: tyro.conf.Positional[Path]) -> None:
     """Say what a weights file is, or every one in a folder: what it holds, what is missing and what is surplus.
 
@@ -202,13 +218,15 @@ def fetch(name: tyro.conf.Positional[str], folder: Path | None = None) -> None:
     print(f"Wrote {download(name, folder)}")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., int | None]] = {
     "animate": animate,
     "pose": pose,
     "dataset": dataset,
     "decode": decode,
     "demo": demo,
     "train": train,
+    "evaluate": evaluate,
+    "ablation": ablation,
     "inspect": inspect,
     "doctor": doctor,
     "models": models,
@@ -226,7 +244,8 @@ GROUPS = {"pose": POSE_COMMANDS, "dataset": DATASET_COMMANDS, "train": TRAIN_COM
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 after an error that was explained, 130 after Ctrl-C.
+    """Run one command; returns the exit status: 0, 1 after an error that was explained or for a target that was
+    missed, 130 after Ctrl-C.
 
     Leaves with status 2 when the arguments cannot be understood.
     """
@@ -239,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_, **__: logging.warning("Warning: %s", message)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what schedulers of clusters send before they kill
     try:
-        _parsed(arguments or ["--help"])()
+        return _parsed(arguments or ["--help"])() or 0
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
@@ -248,13 +267,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"choreo: {_sentence(error)}", file=sys.stderr)
         return 1
-    return 0
 
 
-def _parsed(arguments: list[str]) -> Callable[[], None]:
+def _parsed(arguments: list[str]) -> Callable[[], int | None]:
     """The command with its values; ValueError in our own words for values that cannot work."""
 
-    def later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    def later(command: Callable[..., int | None]) -> Callable[..., Callable[[], int | None]]:
         return functools.wraps(command)(lambda *values, **named: functools.partial(command, *values, **named))
 
     chosen, prog = COMMANDS, "choreo"

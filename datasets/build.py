@@ -105,8 +105,8 @@ def build_dataset(videos: Path, job: BuildDataset) -> Manifest:
     """
     if videos.resolve() == job.output.resolve():
         raise ValueError(f"{videos} is the folder of the videos: choose another folder for the data set.")
-    check_name(job.output / MANIFEST)
     paths = find_videos(videos, job.output)
+    check_name(job.output / MANIFEST)
     work = _Work(videos, job, len(paths))
     try:
         with _LazyDetector(job.detector) as detector:
