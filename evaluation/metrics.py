@@ -7,12 +7,15 @@ the range 0..1. Measures of pictures return one value a frame, float64 (F,), so 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
 from ..pose.poses import BODY, FACE, LEFT_HAND, RIGHT_HAND, VISIBLE, Poses
+from ..runtime import current
 
 SSIM_WINDOW = 11  # pixels; the Gaussian in it has sigma 1.5, as in the paper
 PARTS: dict[str, tuple[slice, ...]] = {"body": (BODY,), "hands": (LEFT_HAND, RIGHT_HAND), "face": (FACE,)}
@@ -30,10 +33,11 @@ def floats(frames: np.ndarray, name: str = "the frames") -> Iterator[np.ndarray]
         raise ValueError(f"{name} must be (frames, height, width, 3), got {frames.shape}.")
     if frames.dtype != np.uint8 and frames.dtype.kind != "f":
         raise ValueError(f"{name} must be uint8, or floating point in 0..1, got {frames.dtype}.")
-    return (_checked(frame, f"frame {index} of {name}") for index, frame in enumerate(frames))
+    return (as_float(frame, f"frame {index} of {name}") for index, frame in enumerate(frames))
 
 
-def _checked(frame: np.ndarray, name: str) -> np.ndarray:
+def as_float(frame: np.ndarray, name: str) -> np.ndarray:
+    """A picture of any shape as float64 in 0..1; the errors of :func:`floats`, in the name given."""
     if frame.dtype == np.uint8:
         return frame / 255.0
     if not np.isfinite(frame).all():
@@ -84,22 +88,19 @@ class Lpips:
     only when the user asked for it. Raises ImportError that says how to get the package.
     """
 
-    HOW = "LPIPS needs the package lpips: pip install lpips"
-
     def __init__(self) -> None:
-        if not self.installed():
-            raise ImportError(f"{self.HOW}.")
-        import lpips
-
-        from ..runtime import current
-
+        if find_spec("lpips") is None:
+            raise ImportError("LPIPS needs the package lpips: pip install lpips.")
         self.device = current().device
-        self.network = lpips.LPIPS(net="alex", verbose=False).to(self.device).eval()
+        self.network = import_module("lpips").LPIPS(net="alex", verbose=False).to(self.device).eval()
 
     @staticmethod
-    def installed() -> bool:
-        """Whether the package is there; imports nothing."""
-        return find_spec("lpips") is not None
+    def ready() -> bool:
+        """Whether it can be measured without a download: the package and AlexNet's weights are on this machine."""
+        import torch
+
+        weights = Path(torch.hub.get_dir()) / "checkpoints"
+        return find_spec("lpips") is not None and any(weights.glob("alexnet-owt-*.pth"))
 
     def __call__(self, found: np.ndarray, true: np.ndarray) -> np.ndarray:
         """(F,) distances."""
@@ -138,9 +139,9 @@ def pck(
 ) -> tuple[int, int]:
     """Percentage of correct keypoints as (correct, judged) counts over a clip; the share is correct / judged.
 
-    A judged point (:func:`counted_points` of `true`) is correct when `found` has it, whatever its score above 0, no
-    farther than threshold * :func:`person_sizes` away, in pixels of `true`. Both clips are of one person; a frame in
-    which `found` has nobody counts as wrong in every point. Raises ValueError for clips of different length.
+    A judged point (:func:`counted_points` of `true`) is correct when `found` puts it, with whatever score, no farther
+    than threshold * :func:`person_sizes` away, in pixels of `true`. Both clips are of one person; a frame in which
+    `found` has nobody counts as wrong in every point. Raises ValueError for clips of different length.
     """
     if len(found) != len(true):
         raise ValueError(f"Poses of {len(found)} frames cannot be judged by those of {len(true)} frames.")
@@ -150,9 +151,8 @@ def pck(
     canvas = (true.size[1], true.size[0])
     distances = np.linalg.norm((_part(found.points[:, 0], part) - _part(true.points[:, 0], part)) * canvas, axis=-1)
     sizes = person_sizes(true, min_score)[:, None]
-    seen = (_part(found.scores[:, 0], part) > 0) & found.present[:, :1]
     close = (distances <= threshold * sizes) & (sizes > MIN_SIDE)
-    return int((close & seen & counted).sum()), int(counted.sum())
+    return int((close & found.present[:, :1] & counted).sum()), int(counted.sum())
 
 
 def frame_jumps(frames: np.ndarray) -> np.ndarray:

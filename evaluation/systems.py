@@ -1,0 +1,48 @@
+"""Systems as the protocol wants them: a callable from a task to frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ..pipelines.mimicmotion import Settings, animate
+from ..samplers.windows import windows
+from .protocol import Task
+
+
+class MimicMotion:
+    """MimicMotion under the protocol.
+
+    networks, parts, settings: as in :func:`..pipelines.mimicmotion.generate`; the seed is the task's.
+    fusion: windows overlap and are fused (section 3.4 of the paper); without it the clip is cut into pieces of a
+    window each, which are made one by one.
+    A reference without a pose of its own takes the first pose.
+    """
+
+    def __init__(self, networks: Any, parts: Any, settings: Settings, *, fusion: bool = True) -> None:
+        self.networks, self.parts, self.settings, self.fusion = networks, parts, settings, fusion
+        self.window = settings.window or networks.window
+
+    def __call__(self, task: Task) -> Iterator[np.ndarray]:
+        """One uint8 (H, W, 3) frame for every pose picture."""
+        settings = replace(self.settings, seed=task.seed)
+        first = task.pose_pictures[0] if task.reference_pose is None else task.reference_pose
+        for piece in self._pieces(len(task.pose_pictures)):
+            poses = chain([first], task.pose_pictures[piece])
+            yield from animate(self.networks, self.parts, task.reference, poses, settings)
+
+    def borders(self, num_frames: int) -> Sequence[int]:
+        """Frames (the reference not counted) that are predicted by other windows than the frame before."""
+        if not self.fusion:
+            return [piece.start for piece in self._pieces(num_frames)[1:]]
+        inside = [set(window) for window in windows(num_frames + 1, self.window, self.settings.overlap)]
+        covered = [[frame in window for window in inside] for frame in range(1, num_frames + 1)]
+        return [frame for frame in range(1, num_frames) if covered[frame] != covered[frame - 1]]
+
+    def _pieces(self, num_frames: int) -> list[slice]:
+        step = num_frames if self.fusion else self.window - 1
+        return [slice(start, start + step) for start in range(0, num_frames, step)]
