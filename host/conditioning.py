@@ -17,7 +17,7 @@ from ..conditioning.picture import check_picture, check_size, to_signed
 from ..runtime import current, with_smaller_batches
 from ..samplers.svd import PoseUse
 from .codecs import LATENT_CHANNELS, SCALE, embed_picture, encode_picture
-from .fusion import POSES, PoseControl
+from .fusion import PoseControl
 from .models import context_size, parts_of, size_multiple
 
 REFERENCE_FRAMES = "choreo_reference_frames"  # key in LATENT: leading frames that a decoder drops
@@ -75,8 +75,8 @@ def condition(
         "motion_bucket_id": strengths.motion_bucket_id,
         "augmentation_level": strengths.noise_aug_strength,
     }
-    poses = {POSES: PoseControl(features, strengths.pose_use)}
-    positive = [[embeds, {**ids, "concat_latent_image": latents, **poses}]]
+    poses = PoseControl(features, parts.pose_net, strengths.pose_use)
+    positive = [[embeds, {**ids, "concat_latent_image": latents, **poses.entries()}]]
     negative = [[torch.zeros_like(embeds), {**ids, "concat_latent_image": torch.zeros_like(latents)}]]
     height, width = (side // SCALE for side in picture.shape[:2])
     samples = torch.zeros(len(features), LATENT_CHANNELS, height, width, device=mm.intermediate_device())

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import comfy.conds
 import comfy.model_base
 import comfy.model_management as mm
 import torch
@@ -36,19 +38,44 @@ class PoseControl:
     """The poses of one conditioning.
 
     features: (frames, channels, h, w) half precision on the CPU; frame 0 is the reference.
+    pose_net: what they were computed with; they mean something to the UNet it was trained with only.
     use: how strongly and in which steps they act.
     """
 
     features: torch.Tensor
+    pose_net: ModelPatcher
     use: PoseUse = field(default_factory=PoseUse)
 
+    def entries(self) -> dict[str, Any]:
+        """What goes into CONDITIONING."""
+        return {POSES: self, "model_conds": {POSES: _ForMimicMotionOnly()}}
 
-def install_poses(model: ModelPatcher) -> None:
-    """Let a MODEL (and its clones) follow the poses in its conditioning."""
-    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER, _sample_with_poses)
+
+class _ForMimicMotionOnly(comfy.conds.CONDRegular):
+    """Comes with poses, and refuses to be given to a network that would ignore them.
+
+    The host hands every entry of model_conds to the network, whichever it is; a MODEL that knows poses takes this one
+    out before.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(torch.zeros(1))
+
+    def process_cond(self, *_sizes: Any, **_more: Any) -> None:
+        raise ValueError(
+            "This conditioning holds poses, which the MODEL of this sampler would ignore, as it is not MimicMotion: "
+            "connect the MODEL of Load MimicMotion to the sampler too (through Load Video LoRA or Latent Fusion as "
+            "you like)."
+        )
+
+
+def install_poses(model: ModelPatcher, pose_net: ModelPatcher) -> None:
+    """Let a MODEL (and its clones) follow the poses in its conditioning, if they come from its own PoseNet."""
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER, partial(_sample_with_poses, pose_net))
 
 
 def _sample_with_poses(  # noqa: PLR0917 - as the host calls it
+    pose_net: ModelPatcher,
     executor: Any,
     noise: torch.Tensor,
     latent_image: torch.Tensor,
@@ -60,17 +87,39 @@ def _sample_with_poses(  # noqa: PLR0917 - as the host calls it
     **kwargs: Any,
 ) -> torch.Tensor:
     guider = executor.class_obj
-    controls = {entry["uuid"]: entry[POSES] for entries in guider.conds.values() for entry in entries if POSES in entry}
+    controls = _taken_from(guider.conds)
     if controls:
         for control in controls.values():
+            _check_pose_net(control.pose_net, pose_net)
             _check_lengths(control.features, noise)
         _patch_first(guider.model_options, PosePatch(controls))
         callback = _previewing_the_middle(callback)
     else:
         logging.warning(
-            "Choreo: MimicMotion is sampled without poses; connect the conditioning of Choreo MimicMotion Conditioning."
+            "Choreo: MimicMotion is sampled without poses; connect the conditioning of MimicMotion Conditioning."
         )
     return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
+
+
+def _taken_from(conds: Mapping[str, list[dict[str, Any]]]) -> dict[Any, PoseControl]:
+    """The poses of every condition of a run, by its identifier; what refuses other networks is gone afterwards."""
+    controls = {}
+    for entry in (entry for entries in conds.values() for entry in entries):
+        if POSES in entry:
+            controls[entry["uuid"]] = entry[POSES]
+            entry["model_conds"] = {key: cond for key, cond in entry["model_conds"].items() if key != POSES}
+    return controls
+
+
+def _check_pose_net(used: ModelPatcher, own: ModelPatcher) -> None:
+    if used is own:
+        return
+    pairs = zip(used.model.state_dict().values(), own.model.state_dict().values(), strict=True)
+    if not all(torch.equal(one.cpu(), other.cpu()) for one, other in pairs):
+        raise ValueError(
+            "The poses were prepared with the PoseNet of another MODEL than the sampler's: connect the MODEL of one "
+            "Load MimicMotion to both, the conditioning and the sampler."
+        )
 
 
 def _check_lengths(features: torch.Tensor, noise: torch.Tensor) -> None:
@@ -96,14 +145,15 @@ def _patch_first(model_options: dict[str, Any], patch: Callable[..., torch.Tenso
 def _previewing_the_middle(callback: Callable[..., None] | None) -> Callable[..., None] | None:
     """A sampler's callback that is shown the middle of the clip, as hosts preview the first frame, here a still.
 
-    The last call gets the clip as it is, because the callback may keep it as a result.
+    The callback may keep the tensor as a result, so its frames are put in order when the picture is made.
     """
     if callback is None:
         return None
 
     def middle_first(step: int, x0: torch.Tensor, x: torch.Tensor, total_steps: int) -> None:
-        is_last = step + 1 >= total_steps
-        callback(step, x0 if is_last else x0.roll(-(len(x0) // 2), 0), x, total_steps)
+        shown = x0.roll(-(len(x0) // 2), 0)
+        callback(step, shown, x, total_steps)
+        shown.copy_(x0)
 
     return middle_first
 

@@ -17,7 +17,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ..model_loaders.assemble import differences
-from ..model_loaders.mimicmotion import MimicMotionNetworks, load_mimicmotion
+from ..model_loaders.mimicmotion import MimicMotionWeights, read_mimicmotion
 from ..model_loaders.svd_keys import unet_to_ldm
 from ..networks.svd_unet import SVD_XT
 from .castable import managed
@@ -49,27 +49,31 @@ def load_model(path: str | Path, pose_net_path: str | Path | None = None, dtype:
     """A MODEL from MimicMotion's files in any published layout.
 
     dtype: one of DTYPES, how UNet weights are kept; "default" is what the host finds best for the device.
-    Raises what :func:`.model_loaders.mimicmotion.load_mimicmotion` raises.
+    Raises what :func:`.model_loaders.mimicmotion.read_mimicmotion` raises, and ValueError for other networks.
     """
-    return model_of(load_mimicmotion(path, pose_net_path), dtype)
+    return model_of(read_mimicmotion(path, pose_net_path), dtype)
 
 
-def model_of(networks: MimicMotionNetworks, dtype: str = "default") -> ModelPatcher:
-    """A MODEL with the weights of MimicMotion's networks, as :func:`load_model`."""
-    config = networks.unet.config
-    weights = unet_to_ldm(networks.unet.state_dict(), config["layers_per_block"])
+def model_of(found: MimicMotionWeights, dtype: str = "default") -> ModelPatcher:
+    """A MODEL with MimicMotion's weights, as :func:`load_model`."""
+    config = found.config
+    weights = unet_to_ldm(found.unet, config["layers_per_block"])
     if _architecture(config) == _architecture(SVD_XT):
         options = {} if DTYPES[dtype] is None else {"dtype": DTYPES[dtype]}
         model = comfy.sd.load_diffusion_model_state_dict(dict(weights), model_options=options)
     else:
         model = _model_of_size(weights, config, DTYPES[dtype])
     if model is None or not isinstance(model.model, comfy.model_base.SVD_img2vid):
-        raise ValueError("This version of ComfyUI does not recognise MimicMotion's UNet as SVD; update ComfyUI.")
+        raise ValueError(
+            f"ComfyUI does not recognise {found.unet_path} as SVD's UNet: download the file again if it is not whole, "
+            "or update ComfyUI."
+        )
     problems = differences(weights, model.model.diffusion_model.state_dict())
     if problems:
-        raise ValueError(f"ComfyUI's SVD network does not take MimicMotion's weights: {'; '.join(problems)}.")
-    model.set_attachments(ATTACHMENT, MimicMotionParts(managed(networks.pose_net), networks.window))
-    install_poses(model)
+        raise ValueError(f"{found.unet_path} does not fit ComfyUI's SVD network: {'; '.join(problems)}.")
+    parts = MimicMotionParts(managed(found.build_pose_net()), found.window)
+    model.set_attachments(ATTACHMENT, parts)
+    install_poses(model, parts.pose_net)
     return model
 
 
@@ -112,9 +116,7 @@ def parts_of(model: ModelPatcher) -> MimicMotionParts:
     """PoseNet and window of a MODEL. Raises ValueError when it was not loaded as MimicMotion."""
     parts = model.get_attachment(ATTACHMENT) if hasattr(model, "get_attachment") else None
     if parts is None:
-        raise ValueError(
-            "This MODEL has no PoseNet, so it is not MimicMotion; load it with the node Choreo Load MimicMotion."
-        )
+        raise ValueError("This MODEL has no PoseNet, so it is not MimicMotion: connect the MODEL of Load MimicMotion.")
     return parts
 
 

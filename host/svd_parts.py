@@ -17,27 +17,26 @@ from comfy.ldm.models.autoencoder import AutoencodingEngine
 from comfy.model_patcher import ModelPatcher
 
 from ..model_loaders.assemble import differences
-from ..model_loaders.svd import CLIP_INNER, SVDParts
+from ..model_loaders.svd import CLIP_INNER, SVDWeights
 from ..model_loaders.svd_keys import vae_to_ldm
 from ..networks.image_tower import CLIP_VIT_H_14
 from ..networks.video_vae import SVD_VAE
 
 
-def host_parts(parts: SVDParts) -> tuple[comfy.sd.VAE, comfy.clip_vision.ClipVisionModel]:
+def host_parts(parts: SVDWeights) -> tuple[comfy.sd.VAE, comfy.clip_vision.ClipVisionModel]:
     """VAE and CLIP_VISION with the weights of SVD's parts, managed by the host."""
     return host_vae(parts), host_clip_vision(parts)
 
 
-def host_clip_vision(parts: SVDParts) -> comfy.clip_vision.ClipVisionModel:
+def host_clip_vision(parts: SVDWeights) -> comfy.clip_vision.ClipVisionModel:
     """The image tower as CLIP_VISION; any size."""
-    tower = parts.image_encoder
-    settings = {name: getattr(tower.config, name) for name in CLIP_VIT_H_14}
+    settings = {name: parts.image_encoder_config[name] for name in CLIP_VIT_H_14}
     with tempfile.TemporaryDirectory(prefix="choreo-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "config.json"
         path.write_text(json.dumps({"model_type": "clip_vision_model", **settings}), encoding="utf-8")
         clip_vision = comfy.clip_vision.ClipVisionModel(str(path))
-    weights = _names_of_host(tower.state_dict())
-    _check(weights, clip_vision.model, "CLIP vision")
+    weights = _names_of_host(parts.image_encoder)
+    _check(weights, clip_vision.model, "CLIP vision", parts.image_encoder_path)
     clip_vision.load_sd(weights)
     return clip_vision
 
@@ -51,24 +50,24 @@ def _names_of_host(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     }
 
 
-def host_vae(parts: SVDParts) -> comfy.sd.VAE:
+def host_vae(parts: SVDWeights) -> comfy.sd.VAE:
     """The VAE with its temporal decoder as VAE; any size."""
-    weights, config = parts.vae.state_dict(), parts.vae.config
+    weights, config = dict(parts.vae), parts.vae_config
     for name in ("encoder.conv_out.weight", "encoder.conv_out.bias"):  # joined with quant_conv, which half cannot hold
         weights[name] = weights[name].float()
     weights = vae_to_ldm(weights)
     if _sizes(config) == _sizes(SVD_VAE):
         vae = comfy.sd.VAE(sd=dict(weights))
-        _check(weights, vae.first_stage_model, "video VAE")
+        _check(weights, vae.first_stage_model, "video VAE", parts.vae_path)
         return vae
-    return _vae_of_size(weights, config)
+    return _vae_of_size(weights, config, parts.vae_path)
 
 
 def _sizes(config: Mapping[str, Any]) -> tuple[Any, ...]:
     return (tuple(config["block_out_channels"]), config["layers_per_block"], config["latent_channels"])
 
 
-def _vae_of_size(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> comfy.sd.VAE:
+def _vae_of_size(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any], source: Path) -> comfy.sd.VAE:
     """The host's classes in another size than published; comfy.sd.VAE only makes the published one."""
     vae = _empty_vae()
     channels = config["block_out_channels"]
@@ -96,7 +95,7 @@ def _vae_of_size(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any])
         middle = module.decoder.mid
         middle.attn_1, middle.block_2 = _Skipped(), _Skipped()
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("decoder.mid.attn_1.")}
-    _check(weights, module, "video VAE")
+    _check(weights, module, "video VAE", source)
     module.load_state_dict(weights)
     vae.device, vae.output_device = mm.vae_device(), mm.intermediate_device()
     vae.vae_dtype = mm.vae_dtype(vae.device, vae.working_dtypes)
@@ -121,7 +120,7 @@ def _empty_vae() -> comfy.sd.VAE:
         root.setLevel(level)
 
 
-def _check(weights: Mapping[str, torch.Tensor], module: torch.nn.Module, what: str) -> None:
+def _check(weights: Mapping[str, torch.Tensor], module: torch.nn.Module, what: str, source: Path) -> None:
     problems = differences(weights, module.state_dict())
     if problems:
-        raise ValueError(f"ComfyUI's {what} network does not take SVD's weights: {'; '.join(problems)}.")
+        raise ValueError(f"{source} does not fit ComfyUI's {what} network: {'; '.join(problems)}.")

@@ -49,10 +49,41 @@ class MimicMotionNetworks:
     window: int
 
 
+@dataclass(frozen=True)
+class MimicMotionWeights:
+    """What MimicMotion's files hold, before networks are made of it.
+
+    unet, pose_net: tensors under diffusers' names, without prefixes; unet_path, pose_net_path: where they lie.
+    config: of the UNet, complete, under diffusers' names. window: as of :class:`MimicMotionNetworks`.
+    """
+
+    unet: Weights
+    config: Mapping[str, Any]
+    unet_path: Path
+    pose_net: Weights
+    pose_net_path: Path
+    window: int
+
+    def build_pose_net(self) -> PoseNet:
+        """PoseNet with its weights. Raises ValueError when they do not fit the UNet's width."""
+        channels = self.config["block_out_channels"][0]
+        what = f"a PoseNet for {channels} channels"
+        return assemble(partial(PoseNet, channels), self.pose_net, what, self.pose_net_path)
+
+
 def load_mimicmotion(
     path: str | Path, pose_net_path: str | Path | None = None, window: int | None = None
 ) -> MimicMotionNetworks:
-    """Load MimicMotion.
+    """Load MimicMotion; see :func:`read_mimicmotion`, which this makes networks of."""
+    found = read_mimicmotion(path, pose_net_path, window)
+    unet = assemble(partial(build_unet, found.config), found.unet, "MimicMotion's UNet", found.unet_path)
+    return MimicMotionNetworks(unet, found.build_pose_net(), found.window)
+
+
+def read_mimicmotion(
+    path: str | Path, pose_net_path: str | Path | None = None, window: int | None = None
+) -> MimicMotionWeights:
+    """Find and read MimicMotion's weights; needs torch only.
 
     path: a full checkpoint (`MimicMotion_1-1.pth`: unet. and pose_net.), a UNet alone
         (`MimicMotionMergedUnet_1-1-fp16.safetensors`), or a trainer's folder `checkpoint-<step>`.
@@ -68,26 +99,22 @@ def load_mimicmotion(
     weights, config = read_weights(unet_path), read_config(unet_path)
     content = recognise(weights)
     if content.kind == "mimicmotion" and pose_net_path is None:
-        unet_weights, pose_weights = without_prefix(weights, "unet."), without_prefix(weights, "pose_net.")
+        unet, pose_net = without_prefix(weights, "unet."), without_prefix(weights, "pose_net.")
         pose_path = unet_path
     elif content.kind in ("mimicmotion", "svd_unet_prefixed", "svd_unet"):
-        unet_weights = weights if content.kind == "svd_unet" else without_prefix(weights, "unet.")
+        unet = weights if content.kind == "svd_unet" else without_prefix(weights, "unet.")
         pose_path = Path(pose_net_path) if pose_net_path else find_pose_net(unet_path, path if path.is_dir() else None)
-        pose_weights = _read_pose_net(pose_path)
+        pose_net = _read_pose_net(pose_path)
     else:
         raise not_what_was_expected(unet_path, content, "MimicMotion weights")
-    unet_config = config_of_unet(config)
-    return MimicMotionNetworks(
-        unet=assemble(partial(build_unet, unet_config), unet_weights, "MimicMotion's UNet", unet_path),
-        pose_net=_pose_net(pose_weights, unet_config, pose_path),
-        window=window or config.get("window") or window_by_name(path),
-    )
+    window = window or config.get("window") or window_by_name(path)
+    return MimicMotionWeights(unet, config_of_unet(config), unet_path, pose_net, pose_path, window)
 
 
 def config_of_unet(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The UNet's part of what lies with its weights; SVD-XT's when that says nothing or is about something else."""
+    """The UNet's part of what lies with its weights, completed by SVD-XT's, which is taken when there is none."""
     is_own = "projection_class_embeddings_input_dim" in config
-    return config.get("unet") or (config if is_own else SVD_XT)
+    return SVD_XT | (config.get("unet") or (config if is_own else {}))
 
 
 def window_by_name(path: str | Path) -> int:
@@ -97,11 +124,6 @@ def window_by_name(path: str | Path) -> int:
         return WINDOW_1_1
     is_old = re.fullmatch(r"mimicmotion(_1)?|checkpoint-\d+", name) or re.search(r"1[-._]0(?!\d)", name)
     return WINDOW_1_0 if is_old else WINDOW_1_1
-
-
-def _pose_net(weights: Weights, unet_config: Mapping[str, Any], source: Path) -> PoseNet:
-    channels = unet_config["block_out_channels"][0]
-    return assemble(partial(PoseNet, channels), weights, f"a PoseNet for {channels} channels", source)
 
 
 def _unet_in_folder(folder: Path) -> Path:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKLTemporalDecoder
     from transformers import CLIPVisionModelWithProjection
 
+Weights = Mapping[str, torch.Tensor]
 VAE_FOLDER = "vae"
 VAE_NAMES = (
     "diffusion_pytorch_model.fp16.safetensors",
@@ -43,8 +44,32 @@ class SVDParts:
     image_encoder: CLIPVisionModelWithProjection
 
 
+@dataclass(frozen=True)
+class SVDWeights:
+    """What the files of SVD's parts hold, before networks are made of it: tensors, configuration and file of each.
+
+    Names are diffusers' and transformers' (of either version); configurations are complete.
+    """
+
+    vae: Weights
+    vae_config: Mapping[str, Any]
+    vae_path: Path
+    image_encoder: Weights
+    image_encoder_config: Mapping[str, Any]
+    image_encoder_path: Path
+
+
 def load_svd_parts(path: str | Path) -> SVDParts:
-    """Load VAE and image tower.
+    """Load VAE and image tower; see :func:`read_svd_parts`, which this makes networks of."""
+    found = read_svd_parts(path)
+    vae = assemble(partial(build_video_vae, found.vae_config), found.vae, "SVD's VAE", found.vae_path)
+    tower = skeleton(partial(build_image_tower, found.image_encoder_config))
+    weights = clip_names_of(tower, found.image_encoder)
+    return SVDParts(vae, fill(tower, weights, "SVD's CLIP image tower", found.image_encoder_path))
+
+
+def read_svd_parts(path: str | Path) -> SVDWeights:
+    """Find and read the weights of VAE and image tower; needs torch only.
 
     path: a diffusers folder with `vae/` and `image_encoder/` (half precision files are preferred when there are
         both, as published), or a single file `svd_xt*.safetensors`, whose UNet is not read.
@@ -54,10 +79,10 @@ def load_svd_parts(path: str | Path) -> SVDParts:
     Raises FileNotFoundError for a missing file or part, ValueError for anything else than SVD's parts.
     """
     path = Path(path)
-    return _load_folder(path) if path.is_dir() else _load_single_file(path)
+    return _read_folder(path) if path.is_dir() else _read_single_file(path)
 
 
-def _load_folder(folder: Path) -> SVDParts:
+def _read_folder(folder: Path) -> SVDWeights:
     vae_path = _part(folder, VAE_FOLDER, VAE_NAMES)
     clip_path = _part(folder, CLIP_FOLDER, CLIP_NAMES)
     vae, clip = read_weights(vae_path), read_weights(clip_path)
@@ -68,9 +93,8 @@ def _load_folder(folder: Path) -> SVDParts:
         content = recognise(weights)
         if content.kind != kind:
             raise not_what_was_expected(part_path, content, expected)
-    return SVDParts(
-        _vae(vae, read_config(vae_path) or SVD_VAE, vae_path),
-        _image_tower(clip, read_config(clip_path) or CLIP_VIT_H_14, clip_path),
+    return SVDWeights(
+        vae, SVD_VAE | read_config(vae_path), vae_path, clip, CLIP_VIT_H_14 | read_config(clip_path), clip_path
     )
 
 
@@ -84,28 +108,15 @@ def _part(folder: Path, part: str, names: tuple[str, ...]) -> Path:
     return found
 
 
-def _load_single_file(path: Path) -> SVDParts:
+def _read_single_file(path: Path) -> SVDWeights:
     weights, config = read_weights(path), read_config(path)
     content = recognise(weights)
     if content.kind != "svd":
         raise not_what_was_expected(path, content, "the weights of a whole SVD checkpoint or a diffusers folder")
-    return SVDParts(
-        _vae(vae_to_diffusers(without_prefix(weights, VAE_PREFIX)), config.get("vae", SVD_VAE), path),
-        _image_tower(
-            clip_to_transformers(without_prefix(weights, CLIP_PREFIX)), config.get("image_encoder", CLIP_VIT_H_14), path
-        ),
-    )
-
-
-def _vae(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any], source: Path) -> AutoencoderKLTemporalDecoder:
-    return assemble(partial(build_video_vae, config), weights, "SVD's VAE", source)
-
-
-def _image_tower(
-    weights: Mapping[str, torch.Tensor], config: Mapping[str, Any], source: Path
-) -> CLIPVisionModelWithProjection:
-    tower = skeleton(partial(build_image_tower, config))
-    return fill(tower, clip_names_of(tower, weights), "SVD's CLIP image tower", source)
+    vae = vae_to_diffusers(without_prefix(weights, VAE_PREFIX))
+    clip = clip_to_transformers(without_prefix(weights, CLIP_PREFIX))
+    vae_config, clip_config = SVD_VAE | config.get("vae", {}), CLIP_VIT_H_14 | config.get("image_encoder", {})
+    return SVDWeights(vae, vae_config, path, clip, clip_config, path)
 
 
 def clip_names_of(tower: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +21,9 @@ from ..networks.image_tower import build_image_tower
 from ..networks.pose_net import PoseNet
 from ..networks.svd_unet import build_unet
 from ..networks.video_vae import build_video_vae
-from .mimicmotion import MimicMotionNetworks, load_mimicmotion
+from .mimicmotion import MimicMotionNetworks, MimicMotionWeights, load_mimicmotion, read_mimicmotion
 from .random_weights import random_weights
-from .svd import SVDParts, load_svd_parts
+from .svd import SVDParts, SVDWeights, load_svd_parts, read_svd_parts
 
 TINY_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "tiny"
 UNET_FILE = "MimicMotion_tiny.safetensors"
@@ -82,11 +84,24 @@ def load_tiny() -> tuple[MimicMotionNetworks, SVDParts]:
 
     Until trained weights are embedded they are made from a seed, the same on every machine.
     """
+    with _tiny_folder() as folder:
+        return load_mimicmotion(folder / UNET_FILE), load_svd_parts(folder / SVD_FOLDER)
+
+
+def read_tiny() -> tuple[MimicMotionWeights, SVDWeights]:
+    """The weights of :func:`load_tiny` without the networks."""
+    with _tiny_folder() as folder:
+        return read_mimicmotion(folder / UNET_FILE), read_svd_parts(folder / SVD_FOLDER)
+
+
+@contextmanager
+def _tiny_folder() -> Iterator[Path]:
     if tiny_is_trained():
-        return _load(TINY_FOLDER)
+        yield TINY_FOLDER
+        return
     with tempfile.TemporaryDirectory(prefix="choreo-", ignore_cleanup_errors=True) as folder:
         write_tiny(folder)
-        return _load(Path(folder))
+        yield Path(folder)
 
 
 def tiny_onnx() -> tuple[Path, Path]:
@@ -127,10 +142,6 @@ def write_tiny(folder: str | Path, seed: int = SEED) -> None:
 
 def _prefixed(prefix: str, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {prefix + name: tensor for name, tensor in weights.items()}
-
-
-def _load(folder: Path) -> tuple[MimicMotionNetworks, SVDParts]:
-    return load_mimicmotion(folder / UNET_FILE), load_svd_parts(folder / SVD_FOLDER)
 
 
 if __name__ == "__main__":

@@ -72,10 +72,10 @@ class ChoreoLoadMimicMotion(io.ComfyNode):
     def execute(cls, weights: str, pose_net: str, weight_dtype: str) -> io.NodeOutput:
         """Load."""
         from ..host.models import load_model, model_of
-        from ..model_loaders.tiny import load_tiny
+        from ..model_loaders.tiny import read_tiny
 
         if weights == TINY:
-            return io.NodeOutput(model_of(load_tiny()[0], weight_dtype))
+            return io.NodeOutput(model_of(read_tiny()[0], weight_dtype))
         path = find(MIMICMOTION, weights, Path())
         chosen = cls._registered_pose_net(path) if pose_net == AUTOMATIC else find(MIMICMOTION, pose_net, Path())
         return io.NodeOutput(load_model(path, chosen, weight_dtype))
@@ -136,10 +136,10 @@ class ChoreoLoadSVDParts(io.ComfyNode):
     def execute(cls, folder: str) -> io.NodeOutput:
         """Load."""
         from ..host.svd_parts import host_parts
-        from ..model_loaders.svd import load_svd_parts
-        from ..model_loaders.tiny import load_tiny
+        from ..model_loaders.svd import read_svd_parts
+        from ..model_loaders.tiny import read_tiny
 
-        parts = load_tiny()[1] if folder == TINY else load_svd_parts(_svd_folders()[folder])
+        parts = read_tiny()[1] if folder == TINY else read_svd_parts(_svd_folders()[folder])
         return io.NodeOutput(*host_parts(parts))
 
 

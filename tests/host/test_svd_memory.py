@@ -36,7 +36,7 @@ def predict(host: Host, network, device: str) -> torch.Tensor:
     features = torch.ones(FRAMES, 32, SIZE[0] // 8, SIZE[1] // 8, dtype=torch.float16)
     rows, generator = 2 * FRAMES, torch.Generator().manual_seed(1)
     options = {
-        "patches": {"input_block_patch": [fusion.PosePatch({"a": fusion.PoseControl(features)})]},
+        "patches": {"input_block_patch": [fusion.PosePatch({"a": fusion.PoseControl(features, None)})]},
         "uuids": ["a", "b"],
         "cond_or_uncond": [0, 1],
         "sigmas": torch.ones(FRAMES),
