@@ -1,8 +1,9 @@
-"""python -m tests.host.environment make|python|test [pytest's arguments]: where ComfyUI runs for the tests.
+"""python -m tests.host.environment make|python|test [pytest's arguments]|run MODULE: where ComfyUI runs for the tests.
 
 A host is a ComfyUI checkout: the folders of COMFYUI_PATH (several are separated as in PATH, the newest first), else the
 ComfyUI this pack is installed in, else ~/ComfyUI. All hosts share one virtual environment outside the checkout, in the
-user's cache folder, named after what is installed in it; plain installations only, nothing is patched.
+user's cache folder, named after what is installed in it; plain installations only, nothing is patched. The frontend
+that another than the first host asks for lies beside it. `run` runs a module of tests/host in it, for the first host.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ WINDOWS = os.name == "nt"
 # a gigabyte of pictures, and a library that fails beside the newest torch and takes diffusers along; the host says that
 # they are missing and goes on
 NOT_NEEDED = {"comfyui-workflow-templates", "torchaudio"}
+FRONTEND = "comfyui-frontend-package"
 FOR_TESTS = ["requests", "websocket-client", "pytest>=8"]
 NO_HOST = (
     "host tests SKIPPED: no ComfyUI found in COMFYUI_PATH, around this folder or in ~/ComfyUI; "
@@ -83,17 +85,29 @@ def is_made(folder: Path) -> bool:
     return (folder / "installed").is_file()
 
 
+def frontend_of(host: Path, folder: Path) -> Path | None:
+    """The frontend that a host asks for, installed or not; None when it is the one in the environment."""
+    pinned = next((line for line in _lines(host / "requirements.txt") if line.startswith(FRONTEND)), None)
+    if pinned is None or pinned in _lines(folder / "requirements.txt"):
+        return None
+    return folder / "frontends" / pinned.rpartition("==")[2] / FRONTEND.replace("-", "_") / "static"
+
+
 def make(hosts: Sequence[Path]) -> Path:
-    """Install the environment unless it is there; its folder."""
+    """Install the environment and the hosts' frontends unless they are there; its folder."""
     folder = folder_for(hosts)
+    pip = [python_of(folder), "-m", "pip", "install", "--quiet", "--no-cache-dir"]
     if not is_made(folder):
         print(f"installing ComfyUI's requirements into {folder} (6.5 GB)", flush=True)
         venv.create(folder, with_pip=True)
         listing = folder / "requirements.txt"
         listing.write_text("\n".join(requirements(hosts)) + "\n", encoding="utf-8")
-        pip = [python_of(folder), "-m", "pip", "install", "--quiet", "--no-cache-dir"]
         subprocess.run([*pip, "-r", listing], check=True, env=_variables())
         (folder / "installed").touch()
+    for root in filter(None, (frontend_of(host, folder) for host in hosts)):
+        if not root.is_dir():
+            package = f"{FRONTEND}=={root.parents[1].name}"
+            subprocess.run([*pip, "--no-deps", "--target", root.parents[1], package], check=True, env=_variables())
     return folder
 
 
@@ -112,11 +126,16 @@ def run_tests(hosts: Sequence[Path], arguments: Sequence[str]) -> int:
 
 
 def _test(folder: Path, host: Path, arguments: Sequence[str]) -> int:
-    command = [python_of(folder), "-m", "pytest", "--import-mode=importlib", "tests/host", *arguments]
-    # without the safe path, -m would put the checkout on sys.path, where its `nodes` hides the host's
-    variables = _variables() | {"CHOREO_HOST": str(host), "PYTHONSAFEPATH": "1"}
     print(f"host tests in ComfyUI {host_version(host)} ({host})", flush=True)
-    return subprocess.run(command, cwd=ROOT, env=variables, check=False).returncode
+    # without the safe path, -m would put the checkout on sys.path, where its `nodes` hides the host's
+    chosen = [a for a in arguments if not a.startswith("-") and (ROOT / a.partition("::")[0]).exists()]
+    command = ["-m", "pytest", "--import-mode=importlib", *([] if chosen else ["tests/host"]), *arguments]
+    return _run(folder, host, command, PYTHONSAFEPATH="1")
+
+
+def _run(folder: Path, host: Path, command: Sequence[str], **variables: str) -> int:
+    environment = _variables() | {"CHOREO_HOST": str(host), **variables}
+    return subprocess.run([python_of(folder), *command], cwd=ROOT, env=environment, check=False).returncode
 
 
 def _variables() -> dict[str, str]:
@@ -135,12 +154,14 @@ def main(command: str, *arguments: str) -> int:
     if not hosts:
         print(NO_HOST)
         return 1
-    folder = make(hosts) if command == "make" else folder_for(hosts)
+    folder = make(hosts) if command in ("make", "run") else folder_for(hosts)
+    if command == "run":
+        return _run(folder, hosts[0], ["-m", *arguments])
     print(python_of(folder))
     return 0
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in ("make", "python", "test"):
+    if len(sys.argv) < 2 or sys.argv[1] not in ("make", "python", "test", "run"):
         sys.exit(__doc__)
     sys.exit(main(*sys.argv[1:]))

@@ -19,6 +19,7 @@ from typing import Any
 
 import websocket
 
+from .environment import frontend_of
 from .harness import ROOT
 
 STARTS_WITHIN = 240  # seconds; a loaded machine with cold disks takes one minute
@@ -90,6 +91,9 @@ def serve(folder: Path, *options: str) -> Iterator[Server]:
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
     port = free_port()
+    frontend = frontend_of(Path(os.environ["CHOREO_HOST"]), Path(sys.prefix))
+    if frontend and frontend.is_dir():
+        options += ("--front-end-root", str(frontend))
     command = [
         *(sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--base-directory", folder),
         *("--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--preview-method", "latent2rgb", *options),

@@ -17,7 +17,7 @@ from .harness import Host, Run, open_host
 from .make_workflows import load_extras, object_info, path_of
 from .test_workflows import give_inputs, on_tiny, run
 from .ui_workflow import to_api
-from .workflow_plans import PLANS
+from .workflow_plans import DEMO_SIZE, PLANS
 
 HEIGHT, FRAMES, FRAME = 288, 16, 12
 TILES = {  # node types whose pictures stand side by side
@@ -33,7 +33,7 @@ def thumbnail(host: Host, name: str) -> Image.Image:
     prompt = on_tiny(to_api(json.loads(path_of(name).read_text(encoding="utf-8")), object_info(host)))
     for node in prompt.values():
         if node["class_type"] == "ChoreoFitPicture":
-            node["inputs"] |= {"width": 288, "height": 384}
+            node["inputs"] |= {name: 2 * side for name, side in DEMO_SIZE.items()}
         if node["class_type"] == "ChoreoExtractPoses":
             node["inputs"]["max_frames"] = FRAMES
     result = run(host, _needed(prompt, TILES[name]))
@@ -71,9 +71,13 @@ def _picture(images: torch.Tensor, frame: int) -> Image.Image:
     return picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS)
 
 
+def write_thumbnails(host: Host, *names: str) -> None:
+    """Of the named workflows, or of all."""
+    load_extras(host)
+    give_inputs(host.folder / "input")
+    for name in names or PLANS:
+        thumbnail(host, name).save(path_of(name).with_suffix(".jpg"), quality=85)
+
+
 if __name__ == "__main__":
-    one_host = open_host()
-    load_extras(one_host)
-    give_inputs(one_host.folder / "input")
-    for plan_name in sys.argv[1:] or PLANS:
-        thumbnail(one_host, plan_name).save(path_of(plan_name).with_suffix(".jpg"), quality=85)
+    write_thumbnails(open_host(), *sys.argv[1:])

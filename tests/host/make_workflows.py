@@ -6,6 +6,8 @@ Node definitions come from the host itself, so that inputs, outputs and values o
 from __future__ import annotations
 
 import json
+import math
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,22 @@ FOLDER = ROOT / "workflows"
 EXTRAS = ("nodes_video", "nodes_video_model")
 VERSION = "0.1.0"
 CORE_VERSION = "0.3.64"
-WIDTH, GAP, TITLE, ROW, PREVIEW = 340, 40, 40, 26, 260
-NOTE_WIDTH = 460
-SHOWING = {"LoadImage", "LoadVideo", "PreviewImage", "SaveVideo"}
-COLOURS = {
-    "Inputs": "#3f789e",
+WIDTH, GAP, TITLE, ROW = 340, 40, 40, 26
+NOTE_WIDTH, NOTE_LINE, NOTE_LETTERS = 460, 17, 78
+HIGHEST = 1500  # a group that would make its column higher begins the next one
+# what a node grows by when it shows a picture, or a video: the canvas gives that its whole height, here up to 9:16
+PICTURE, VIDEO = 260, WIDTH * 16 // 9
+SHOWING = {
+    "LoadImage": PICTURE,
+    "PreviewImage": PICTURE,
+    "ChoreoMimicMotionSampler": PICTURE,
+    "KSampler": PICTURE,
+    "LoadVideo": VIDEO,
+    "SaveVideo": VIDEO,
+}
+COLOURS = {  # groups in the order of their places
     "Models": "#88a",
+    "Inputs": "#3f789e",
     "Poses": "#8a8",
     "Check": "#b58b2a",
     "Sampling": "#a1309b",
@@ -57,17 +69,18 @@ def build(name: str, plan: Plan, info: Info) -> dict[str, Any]:
     ids = {box.key: number for number, box in enumerate(boxes, start=2)}
     nodes = {box.key: _node(box, ids[box.key], order, info) for order, box in enumerate(boxes, start=1)}
     links = _connect(boxes, nodes, ids)
-    groups = _lay_out(plan, nodes, info)
+    note = _note(plan.note)
+    groups = _lay_out(plan, note, nodes)
     return {
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"choreo/{name}")),
         "revision": 0,
         "last_node_id": max(ids.values()),
         "last_link_id": len(links),
-        "nodes": [_note(plan.note), *nodes.values()],
+        "nodes": [note, *nodes.values()],
         "links": links,
         "groups": groups,
         "config": {},
-        "extra": {"ds": {"scale": 0.6, "offset": [NOTE_WIDTH + 2 * GAP, 2 * GAP + TITLE]}},
+        "extra": {"ds": {"scale": 0.6, "offset": [3 * GAP, 3 * GAP]}},
         "version": 0.4,
     }
 
@@ -134,37 +147,48 @@ def _connect(boxes: list[Box], nodes: dict[str, dict], ids: dict[str, int]) -> l
     return links
 
 
-def _lay_out(plan: Plan, nodes: dict[str, dict], info: Info) -> list[dict[str, Any]]:
-    """Give nodes their places and sizes; the groups around them."""
+def _lay_out(plan: Plan, note: dict[str, Any], nodes: dict[str, dict]) -> list[dict[str, Any]]:
+    """Give nodes their places and sizes, column after column below the note; the groups around them."""
     groups = []
-    for column, (title, boxes) in enumerate(plan.groups.items()):
-        x, y = column * (WIDTH + 2 * GAP), TITLE + GAP
-        for box in boxes:
-            node = nodes[box.key]
-            rows = max(len(node["inputs"]), len(node["outputs"])) + len(node["widgets_values"])
-            height = rows * ROW + 20 + (PREVIEW if box.type in SHOWING else 0)
-            node["pos"], node["size"] = [x, y], [WIDTH, height]
-            y += height + TITLE + GAP // 2
-        bounding = [x - GAP // 2, 0, WIDTH + GAP, y - GAP // 2]
+    x, top = 0, note["pos"][1] + note["size"][1] + GAP
+    wide = NOTE_WIDTH
+    for title in (name for name in COLOURS if name in plan.groups):
+        boxes = [nodes[box.key] for box in plan.groups[title]]
+        heights = [_height(node) for node in boxes]
+        height = TITLE + sum(heights) + len(heights) * TITLE + GAP // 2
+        if top + height > HIGHEST:
+            x, top, wide = x + wide + GAP, 0, WIDTH + GAP
+        y = top + 2 * TITLE
+        for node, own in zip(boxes, heights, strict=True):
+            node["pos"], node["size"] = [x + GAP // 2, y], [wide - GAP, own]
+            y += own + TITLE
         groups.append(
             {
-                "id": column + 1,
+                "id": len(groups) + 1,
                 "title": title,
-                "bounding": bounding,
+                "bounding": [x, top, wide, height],
                 "color": COLOURS[title],
                 "font_size": 24,
                 "flags": {},
             }
         )
+        top += height + GAP
     return groups
 
 
+def _height(node: dict[str, Any]) -> int:
+    rows = max(len(node["inputs"]), len(node["outputs"])) + len(node["widgets_values"])
+    return rows * ROW + 20 + SHOWING.get(node["type"], 0)
+
+
 def _note(text: str) -> dict[str, Any]:
+    shown = re.sub(r"\]\(.*?\)", "", text).splitlines()
+    lines = sum(max(1, math.ceil(len(line) / NOTE_LETTERS)) + line.startswith("#") for line in shown)
     return {
         "id": 1,
         "type": "MarkdownNote",
-        "pos": [-NOTE_WIDTH - GAP, 0],
-        "size": [NOTE_WIDTH, 620],
+        "pos": [0, TITLE],
+        "size": [NOTE_WIDTH, lines * NOTE_LINE + 40],
         "flags": {},
         "order": 0,
         "mode": 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,15 @@ def queue(server: Server, prompt: dict[str, dict], client: str = "tests") -> str
     return answer["prompt_id"]
 
 
+def history(server: Server, prompt_id: str) -> dict[str, Any]:
+    """What the server keeps of a prompt; it says that one has ended a moment before it can be asked for."""
+    for _ in range(50):
+        if found := server.json(f"/history/{prompt_id}"):
+            break
+        time.sleep(0.2)
+    return found[prompt_id]
+
+
 def changed(prompt: dict[str, dict], class_type: str, **inputs: Any) -> dict[str, dict]:
     for node in prompt.values():
         if node["class_type"] == class_type:
@@ -61,7 +71,7 @@ def test_shipped_workflows_give_videos(server: Server, info: dict, name: str) ->
         previews = [data for kind, data in heard if kind == "preview"]
         assert previews
         assert min(Image.open(io.BytesIO(previews[-1])).size) > 8
-    outputs = server.json(f"/history/{prompt_id}")[prompt_id]["outputs"]
+    outputs = history(server, prompt_id)["outputs"]
     shown = [entry for output in outputs.values() for entry in output.get("images", [])]
     for prefix in WITH_VIDEO[name]:
         entry = next(e for e in shown if f"{e['subfolder']}/{e['filename']}".startswith(prefix + "_0"))

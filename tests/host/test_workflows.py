@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from .harness import ROOT, Host, Run
+from .harness import Host, Run
 from .make_workflows import as_text, build, load_extras, object_info, path_of
 from .ui_workflow import NOTES, Info, problems, to_api
-from .workflow_plans import PLANS, TINY
+from .workflow_plans import DEMO, DEMO_SIZE, PLANS, TINY
 
 FRAMES = 5
+TITLE = 30  # height of a node's title, above its place
 WITH_VIDEO = {
     "choreo_tiny_demo": ["choreo/tiny_demo"],
     "mimicmotion_basic": ["choreo/mimicmotion"],
@@ -27,7 +29,7 @@ ON_TINY = {
     "ChoreoLoadMimicMotion": {"weights": TINY},
     "ChoreoLoadSVDParts": {"folder": TINY},
     "ChoreoLoadPoseDetector": {"detector": TINY, "pose_model": TINY},
-    "ChoreoFitPicture": {"width": 128, "height": 192},
+    "ChoreoFitPicture": DEMO_SIZE,
     "ChoreoExtractPoses": {"every_nth": 1, "max_frames": FRAMES},
     "ChoreoMimicMotionSampler": {"steps": 2},
     "KSampler": {"steps": 2},
@@ -58,10 +60,21 @@ def on_tiny(prompt: dict[str, dict]) -> dict[str, dict]:
     return prompt
 
 
+def with_tiny_widgets(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The same workflow with the built-in networks chosen on the canvas."""
+    workflow = copy.deepcopy(workflow)
+    for node in workflow["nodes"]:
+        if node["type"] in ("ChoreoLoadMimicMotion", "ChoreoLoadSVDParts"):
+            node["widgets_values"][0] = TINY
+        elif node["type"] == "ChoreoLoadPoseDetector":
+            node["widgets_values"][:2] = [TINY, TINY]
+    return workflow
+
+
 def give_inputs(folder: Path) -> None:
     """The files that users would have chosen."""
     for name in ("reference.png", "driving.mp4"):
-        shutil.copy(ROOT / "assets" / "demo" / name, folder / name)
+        shutil.copy(DEMO / name, folder / name)
 
 
 def run(host: Host, prompt: dict[str, dict]) -> Run:
@@ -94,14 +107,37 @@ def test_they_are_sound(info: Info, name: str) -> None:
         assert node in notes or node["properties"]["cnr_id"] in ("comfyui-choreo", "comfy-core")
         for model in node["properties"].get("models", []):
             assert model["name"] in node["widgets_values"]
-    for i, node in enumerate(workflow["nodes"]):  # nothing lies on anything else
-        for other in workflow["nodes"][i + 1 :]:
-            apart = [
-                node["pos"][axis] + node["size"][axis] <= other["pos"][axis]
-                or other["pos"][axis] + other["size"][axis] <= node["pos"][axis]
-                for axis in (0, 1)
-            ]
-            assert any(apart), (node["type"], other["type"])
+
+
+def rectangles(workflow: dict[str, Any]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """[left, top, right, bottom] of every group, and of every node with its title, by name."""
+    groups = {group["title"]: group["bounding"] for group in workflow["groups"]}
+    nodes = {f"{n['type']} {n['id']}": [n["pos"][0], n["pos"][1] - TITLE, *n["size"]] for n in workflow["nodes"]}
+    for box in nodes.values():
+        box[3] += TITLE
+    return tuple({name: [x, y, x + w, y + h] for name, (x, y, w, h) in boxes.items()} for boxes in (groups, nodes))
+
+
+def misplaced(workflow: dict[str, Any]) -> list[str]:
+    """Nodes and groups that overlap, and nodes that stick out of every group."""
+    groups, nodes = rectangles(workflow)
+    found = []
+    for boxes in (groups, nodes):
+        found += [f"{a} on {b}" for (a, p), (b, q) in combinations(boxes.items(), 2) if _overlap(p, q)]
+    for name, (left, top, right, bottom) in nodes.items():
+        inside = [g[0] <= left and g[1] <= top and right <= g[2] and bottom <= g[3] for g in groups.values()]
+        if name.split()[0] not in NOTES and not any(inside):
+            found.append(f"{name} sticks out")
+    return found
+
+
+def _overlap(one: list[float], other: list[float]) -> bool:
+    return all(one[axis] < other[axis + 2] and other[axis] < one[axis + 2] for axis in (0, 1))
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_nothing_lies_on_anything_else(name: str) -> None:
+    assert misplaced(shipped(name)) == []
 
 
 @pytest.mark.parametrize("name", PLANS)

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 TINY = "tiny (built in)"
 SVD_FOLDER = "stable-video-diffusion-img2vid-xt-1-1"
 HUB = "https://huggingface.co"
+DEMO = Path(__file__).resolve().parents[2] / "assets" / "demo"
+DEMO_SIDE, MULTIPLE = 128, 64  # the short side that suits the tiny model, and what its sides are multiples of
 SVD_FILE = "svd_xt_1_1.safetensors"
 SVD_ADDRESS = f"{HUB}/stabilityai/{SVD_FOLDER}/resolve/main/{SVD_FILE}"
+
+
+def _demo_size() -> dict[str, int]:
+    """Widgets of Fit Picture: as the demo's picture, at the size of the tiny model."""
+    with Image.open(DEMO / "reference.png") as picture:
+        sides = [max(1, round(side * DEMO_SIDE / min(picture.size) / MULTIPLE)) * MULTIPLE for side in picture.size]
+    return dict(zip(("width", "height"), sides, strict=True))
+
+
+DEMO_SIZE = _demo_size()
 
 
 @dataclass(frozen=True)
@@ -132,7 +147,7 @@ see the figures of the demo.
 ## Next
 Open `mimicmotion_basic` (Templates, Choreo) with your own picture and video.""",
         {
-            "Inputs": [Box("demo", "ChoreoDemoInputs"), _fit("demo.picture", width=128, height=192)],
+            "Inputs": [Box("demo", "ChoreoDemoInputs"), _fit("demo.picture", **DEMO_SIZE)],
             "Models": [
                 _detector(tiny=True),
                 Box("mimicmotion", "ChoreoLoadMimicMotion", {"weights": TINY}),
