@@ -22,6 +22,7 @@ import tyro
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .datasets.build import BuildDataset, build_dataset
+from .datasets.reading import Reading
 from .datasets.show import ShowDataset, describe, show_dataset
 from .doctor import report
 from .evaluation.ablation import Ablate, run_ablation
@@ -151,10 +152,10 @@ def train() -> None:
     _parsed(["train", "--help"])()
 
 
-def train_mimicmotion_command(job: TrainMimicMotion, loop: Loop, device: Device) -> None:
+def train_mimicmotion_command(job: TrainMimicMotion, loop: Loop, reading: Reading, device: Device) -> None:
     """Train MimicMotion's UNet and PoseNet; docs/training.md is the guide."""
     with device.in_use():
-        train_mimicmotion(job, loop)
+        train_mimicmotion(job, loop, reading)
         print(f"Wrote {loop.output}")
 
 

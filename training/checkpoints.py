@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 import shutil
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..media.files import is_disk_full
 from .settings import HARMLESS
 
 STATE, RECORD, AVERAGE = "state", "run.json", "ema.safetensors"
@@ -79,7 +79,7 @@ def finish(partial: Path, target: Path, record: Mapping[str, Any], keep: int) ->
 
 def disk_full(error: Exception, folder: Path) -> OSError | None:
     """The error to show instead when a file could not be written for lack of space."""
-    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+    full = is_disk_full(error) or "No space left" in str(error)
     if not full and shutil.disk_usage(folder).free > 1 << 20:
         return None
     there = checkpoints(folder)

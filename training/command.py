@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-from ..datasets.clips import ClipSource
+from ..datasets.clips import Clip, ClipSource
+from ..datasets.open import PUPPETS, open_dataset
+from ..datasets.reading import Reading
 from ..model_loaders.assemble import assemble, without_prefix
 from ..model_loaders.mimicmotion import MimicMotionNetworks, config_of_unet, load_mimicmotion
 from ..model_loaders.recognise import not_what_was_expected, recognise
@@ -22,32 +24,41 @@ from ..networks.svd_unet import SVD_XT, build_unet
 from ..pipelines.mimicmotion import Settings
 from .latent_cache import LatentCache
 from .mimicmotion import MimicMotionTraining, WindowLayout
-from .samples import Samples
+from .samples import ENDLESS, Samples
 from .settings import Loop, TrainMimicMotion
 from .step import Recipe
 from .trainer import Trainer, make_accelerator
+from .validation import Validation, validation_clips
+
+READING = Reading()
 
 
-def train_mimicmotion(job: TrainMimicMotion, loop: Loop, source: ClipSource | None = None) -> None:
-    """Train MimicMotion; source: the data set, None opens the one that the job names."""
+def train_mimicmotion(
+    job: TrainMimicMotion, loop: Loop, reading: Reading = READING, source: ClipSource | None = None
+) -> None:
+    """Train MimicMotion; source: the data set, None opens the one that the job names, as `reading` says."""
     if loop.threads:
         torch.set_num_threads(loop.threads)
     accelerator = make_accelerator(loop)
-    source = _open(job.data) if source is None else source
     torch.manual_seed(loop.seed)  # for fresh networks
     parts = load_tiny()[1] if str(job.svd) == "tiny" else load_svd_parts(job.svd)
     system = mimicmotion_system(job, loop, starting_networks(job), parts)
     system.check_size(job.size)
+    options = asdict(reading)
+    source = open_dataset(job.data, **options) if source is None else source
     loop.output.mkdir(parents=True, exist_ok=True)
-    samples = _samples(job, loop, source, system, accelerator)
-    settings = {**asdict(loop), **asdict(job)}
-    Trainer(accelerator, system, samples, loop, settings).run()
+    samples = _samples(job, loop, options, source=source, system=system, accelerator=accelerator)
+    validate = None
+    if loop.validate_every and accelerator.is_main_process:
+        validate = Validation(system, _validation_clips(job, options), loop.output / "validation", loop.seed)
+    settings = {**asdict(loop), **asdict(job), **options}
+    Trainer(accelerator, system, samples, loop, settings=settings, validate=validate).run()
 
 
-def _open(data: str) -> ClipSource:
-    from ..datasets.open import open_dataset
-
-    return open_dataset(data)
+def _validation_clips(job: TrainMimicMotion, options: dict[str, Any]) -> list[Clip]:
+    name = job.validate_data or job.data
+    source = open_dataset(name, held_out=name == PUPPETS, **options)
+    return validation_clips(source, job.validate_clips, job.validate_frames, job.size)
 
 
 def mimicmotion_system(
@@ -69,7 +80,7 @@ def mimicmotion_system(
     return MimicMotionTraining(
         networks,
         parts,
-        WindowLayout(job.frames, job.sample_rate, job.reference, factor, job.hand_threshold),
+        WindowLayout(job.frames, job.reference, factor, job.hand_threshold),
         recipe,
         lr=loop.lr,
         pose_net_lr=job.pose_net_lr,
@@ -120,17 +131,25 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _samples(
-    job: TrainMimicMotion, loop: Loop, source: ClipSource, system: MimicMotionTraining, accelerator: Any
+    job: TrainMimicMotion,
+    loop: Loop,
+    options: dict[str, Any],
+    *,
+    source: ClipSource,
+    system: MimicMotionTraining,
+    accelerator: Any,
 ) -> Samples:
+    frames = max(job.clip_frames or 0, system.layout.clip_frames)
     if job.latent_cache is None:
         for module in system.frozen:
             module.to(accelerator.device)
-        return Samples(source, system.layout, job.size, seed=loop.seed, frames=job.clip_frames, clips=job.clips)
+        return Samples(source, system.layout, job.size, seed=loop.seed, frames=frames, clips=job.clips)
     clips = min(job.clips or len(source), len(source))
-    frames = max(job.clip_frames or 0, system.layout.clip_frames)
-    key = {"data": job.data, "size": job.size, "frames": frames, "seed": loop.seed, **system.fingerprint()}
+    if clips > ENDLESS:
+        raise ValueError(f"{job.data} is endless: say with --clips how many clips --latent-cache should hold.")
+    key = {"data": job.data, "size": job.size, "frames": frames, **options, **system.fingerprint()}
     cache = LatentCache(job.latent_cache, key)
     process, processes = accelerator.process_index, accelerator.num_processes
-    cache.fill(source, system, job.size, clips, frames=frames, seed=loop.seed, process=process, processes=processes)
+    cache.fill(source, system, job.size, clips, frames=frames, process=process, processes=processes)
     accelerator.wait_for_everyone()
     return Samples(source, system.layout, job.size, seed=loop.seed, cache=cache)

@@ -60,7 +60,6 @@ class LatentCache:
         clips: int,
         *,
         frames: int,
-        seed: int = 0,
         process: int = 0,
         processes: int = 1,
     ) -> None:
@@ -79,7 +78,7 @@ class LatentCache:
         for done, index in enumerate(missing, 1):
             runtime.check_cancelled()
             try:
-                rows = system.layout.rows(source.clip(index, frames, size, seed))
+                rows = system.layout.rows(source.clip(index, frames, size))
             except ValueError as error:
                 logging.warning("Clip %d is left out: %s", index, error)
                 continue

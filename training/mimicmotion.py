@@ -28,6 +28,7 @@ from .step import Draws, Recipe, denoising_loss, noisy_clips
 from .system import Rows
 
 ENCODE_BATCH = 8
+RECIPE, SAMPLING = Recipe(), Settings()
 Reference = Literal["clip", "frame"]
 Part = Literal["both", "unet", "pose_net"]
 
@@ -45,6 +46,7 @@ class PosedUNet(nn.Module):
         timestep: torch.Tensor,
         image_embeds: torch.Tensor,
         time_ids: torch.Tensor,
+        *,
         pose_pictures: torch.Tensor,
         pose_share: torch.Tensor,
     ) -> torch.Tensor:
@@ -67,6 +69,7 @@ def encode_clip(
     image_encoder: nn.Module,
     frames: torch.Tensor,
     reference: torch.Tensor,
+    *,
     augmentation: torch.Tensor | float = 0.0,
     quirks: Quirks = CLEAN,
 ) -> Rows:
@@ -89,7 +92,7 @@ def encode_clip(
 
 @dataclass(frozen=True)
 class WindowLayout:
-    """Samples of `frames` frames, every `stride`-th of the clip from a random start.
+    """Samples of `frames` frames that follow one another, from a random start in the clip.
 
     reference: "clip" is the data set's own picture of the person; "frame" any frame of the clip. As in inference the
         reference opens the window as frame 0, with its own pose, where that is known.
@@ -98,7 +101,6 @@ class WindowLayout:
     """
 
     frames: int
-    stride: int = 1
     reference: Reference = "clip"
     latent_factor: int = 8
     hand_threshold: float = THRESHOLD
@@ -106,7 +108,7 @@ class WindowLayout:
     @property
     def clip_frames(self) -> int:
         """Frames that a sample needs of a clip at least."""
-        return (self.frames - 1) * self.stride + 1
+        return self.frames
 
     def rows(self, clip: Clip) -> Rows:
         """pictures and poses uint8 (1 + F, H, W, 3), hands (1 + F, h, w) shares, posed (1,): row 0 has a pose."""
@@ -140,11 +142,11 @@ class WindowLayout:
         """(row of the reference, rows of the window) of a clip of num_frames frames, rows 1 to num_frames."""
         reference = 0 if self.reference == "clip" else 1 + int(rng.integers(num_frames))
         opening = [reference] if reference or posed else []
-        length = (self.frames - len(opening) - 1) * self.stride + 1
+        length = self.frames - len(opening)
         if num_frames < length:
             raise ValueError(f"A sample needs {length} frames, but the clip has {num_frames}.")
         start = 1 + int(rng.integers(num_frames - length + 1))
-        return reference, opening + list(range(start, start + length, self.stride))
+        return reference, [*opening, *range(start, start + length)]
 
 
 class MimicMotionTraining:
@@ -161,13 +163,13 @@ class MimicMotionTraining:
         networks: MimicMotionNetworks,
         parts: SVDParts,
         layout: WindowLayout,
-        recipe: Recipe = Recipe(),
+        recipe: Recipe = RECIPE,
         *,
         lr: float = 1e-5,
         pose_net_lr: float | None = None,
         part: Part = "both",
         half: bool = True,
-        sampling: Settings = Settings(),
+        sampling: Settings = SAMPLING,
     ) -> None:
         self.module = PosedUNet(networks.unet.float(), networks.pose_net.float()).train()
         self.module.unet.requires_grad_(part != "pose_net")
@@ -223,7 +225,9 @@ class MimicMotionTraining:
             height, width = sample["reference"].shape[1:3]
             augmentation = strength * torch.randn(1, 3, height, width, generator=generator)
             augmentation = augmentation.to(next(self.parts.vae.parameters()).device)
-        encoded = encode_clip(*self.frozen, sample["pictures"], sample["reference"], augmentation, self.recipe.quirks)
+        encoded = encode_clip(
+            *self.frozen, sample["pictures"], sample["reference"], augmentation=augmentation, quirks=self.recipe.quirks
+        )
         return {"poses": sample["poses"], "hands": sample["hands"], "noise_aug": strength, **encoded}
 
     def loss(
@@ -237,12 +241,19 @@ class MimicMotionTraining:
             moments,
             batch["image_latents"],
             batch["image_embeds"],
-            noise_aug,
             Draws.of(generators, shape).to(moments.device),
-            self.recipe,
-            self.parts.vae.config.scaling_factor,
+            noise_aug=noise_aug,
+            recipe=self.recipe,
+            scaling=self.parts.vae.config.scaling_factor,
         )
-        v = module(clips.sample, clips.timestep, clips.image_embeds, clips.time_ids, poses, clips.pose_share)
+        v = module(
+            clips.sample,
+            clips.timestep,
+            clips.image_embeds,
+            clips.time_ids,
+            pose_pictures=poses,
+            pose_share=clips.pose_share,
+        )
         factor = 1.0 if self.recipe.quirks.plain_loss else self.recipe.hand_weight
         loss = denoising_loss(v, clips, region_weights(batch["hands"], factor)).mean()
         return loss, {"loss without hand weights": denoising_loss(v.detach(), clips).mean()}

@@ -12,7 +12,16 @@ from .optimisation import SCHEDULES
 HARMLESS = frozenset(
     (
         *("output", "resume", "steps", "checkpoint_every", "keep", "workers", "threads", "log_every", "half"),
-        *("validate_every", "validate_clips", "validate_frames", "validate_steps", "latent_cache", "data", "svd"),
+        *(
+            "validate_every",
+            "validate_data",
+            "validate_clips",
+            "validate_frames",
+            "validate_steps",
+            "latent_cache",
+            "data",
+            "svd",
+        ),
         *("weights", "unet", "pose_net", "config", "gradient_checkpointing"),
     )
 )
@@ -99,8 +108,6 @@ class TrainMimicMotion:
     """Height and width of the clips."""
     frames: int = 16
     """Frames of a sample, the reference frame counted: the window of the weights."""
-    sample_rate: int = 1
-    """Take every so-manieth frame of a clip."""
     clips: int | None = None
     """Use only the first so many clips of the data set."""
     clip_frames: int | None = None
@@ -115,10 +122,10 @@ class TrainMimicMotion:
     """Learning rate of PoseNet, where it differs."""
     dropout: float = 0.1
     """Chance of dropping the embedding, the latents, and everything at once, each."""
-    sigma_mean: float | None = None
-    """Mean of ln(sigma); None is 0.7."""
-    sigma_std: float | None = None
-    """Standard deviation of ln(sigma); None is 1.6."""
+    sigma_mean: float = 0.7
+    """Mean of ln(sigma)."""
+    sigma_std: float = 1.6
+    """Standard deviation of ln(sigma)."""
     noise_aug: float | None = None
     """The most noise on the reference picture; None is 0.02, and 0 with --latent-cache."""
     hand_weight: float = 10.0
@@ -133,6 +140,8 @@ class TrainMimicMotion:
     """Compute activations twice instead of keeping them: less memory, a third more time."""
     half: bool = True
     """Export weights as float16; the checkpoint itself keeps float32."""
+    validate_data: str | None = None
+    """Data set for the validation; None is --data, of the puppets those that are never trained on."""
     validate_clips: int = 2
     """Clips of a validation."""
     validate_frames: int = 24
@@ -145,7 +154,7 @@ class TrainMimicMotion:
             raise ValueError("Name one of --weights, --unet and --config: what the training starts from.")
         if self.frames < 2:
             raise ValueError(f"frames must be at least 2, got {self.frames}.")
-        for name in ("sample_rate", "clips", "clip_frames", "validate_clips", "validate_frames", "validate_steps"):
+        for name in ("clips", "clip_frames", "validate_data", "validate_clips", "validate_frames", "validate_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if not 0 <= self.dropout <= 1 / 3:

@@ -126,8 +126,9 @@ def noisy_clips(
     moments: torch.Tensor,
     image_latents: torch.Tensor,
     image_embeds: torch.Tensor,
-    noise_aug: torch.Tensor,
     draws: Draws,
+    *,
+    noise_aug: torch.Tensor,
     recipe: Recipe,
     scaling: float,
 ) -> NoisyClips:

@@ -6,7 +6,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ def make_accelerator(loop: Loop) -> Accelerator:
         ) from None
     from datetime import timedelta
 
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it names every file of every checkpoint
     device = current().device
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
@@ -65,6 +66,7 @@ class Trainer:
         system: TrainingSystem,
         samples: Samples,
         loop: Loop,
+        *,
         settings: Mapping[str, Any],
         validate: Validate | None = None,
     ) -> None:
@@ -114,15 +116,16 @@ class Trainer:
         )
         incoming = batches(self.samples, numbers, loop.workers)
         current().progress("training", self.step, loop.steps)
-        saved = self.step
+        saved, since_log = self.step, []
         while self.step < loop.steps:
-            numbers_of_step = self._step(incoming)
+            since_log.append(self._step(incoming))
             self.step += 1
             current().progress("training", self.step, loop.steps)
             if self.step % loop.log_every == 0 or self.step == loop.steps:
-                numbers_of_step = self._over_processes(numbers_of_step)
+                means = self._means(since_log)
+                since_log = []
                 if log is not None:
-                    log.write(self.step, numbers_of_step, self.settings["samples_per_step"])
+                    log.write(self.step, means, self.settings["samples_per_step"])
             stop = self._stop_asked()
             if self.step % loop.checkpoint_every == 0 or self.step == loop.steps or stop:
                 self._save()
@@ -133,8 +136,8 @@ class Trainer:
                 logging.info("Stopped after step %d; the same command goes on from there.", saved)
                 raise KeyboardInterrupt
 
-    def _step(self, incoming: Any) -> dict[str, Any]:
-        """One optimiser step; returns its numbers, losses as tensors."""
+    def _step(self, incoming: Iterator[Rows]) -> dict[str, torch.Tensor]:
+        """One optimiser step; returns its losses and the norm of its gradients."""
         accelerator, total = self.accelerator, {}
         for _ in range(self.loop.accumulate):
             batch = next(incoming)
@@ -144,9 +147,7 @@ class Trainer:
                 for name, value in ({"loss": loss} | logs).items():
                     total[name] = total.get(name, 0) + value.detach().float() / self.loop.accumulate
                 if accelerator.sync_gradients:
-                    total["gradient norm"] = self._update()
-        for group, rate in zip(self.optimizer.param_groups, self.plan.get_last_lr(), strict=True):
-            total[f"lr {group.get('name', '')}".strip()] = rate
+                    total["gradient norm"] = torch.tensor(self._update(), device=accelerator.device)
         return total
 
     def _loss(self, batch: Rows) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -188,10 +189,17 @@ class Trainer:
                 "--lr, use --mixed-precision no, or go on from an earlier checkpoint with --resume."
             )
 
-    def _over_processes(self, numbers: dict[str, Any]) -> dict[str, float]:
-        names = [name for name, value in numbers.items() if isinstance(value, torch.Tensor)]
-        means = self.accelerator.reduce(torch.stack([numbers[name] for name in names]), "mean").tolist()
-        return numbers | dict(zip(names, means, strict=True)) | {"skipped steps": float(self.skipped)}
+    def _means(self, steps: list[dict[str, torch.Tensor]]) -> dict[str, float]:
+        """Means over steps and processes of what is finite, and the learning rates of the last step."""
+        table = torch.stack([torch.stack(list(numbers.values())) for numbers in steps])
+        table = self.accelerator.reduce(table, "mean")
+        table = torch.where(table.isfinite(), table, torch.nan).nanmean(dim=0).tolist()
+        rates = zip(self.optimizer.param_groups, self.plan.get_last_lr(), strict=True)
+        return {
+            **dict(zip(steps[0], table, strict=True)),
+            **{f"lr {group['name']}": rate for group, rate in rates},
+            "skipped steps": float(self.skipped),
+        }
 
     def _stop_asked(self) -> bool:
         if self.accelerator.num_processes == 1:
@@ -244,7 +252,7 @@ class Trainer:
         weights = self._weights()
         if log is not None and self.validate is not None:
             copy = {name: tensor.detach().cpu() for name, tensor in weights.items()}
-            log.write(self.step, self.validate(copy, self.step), 0)
+            log.write(self.step, self.validate(copy, self.step))
         self.accelerator.wait_for_everyone()
 
 
@@ -283,14 +291,12 @@ class _Log:
         self.writer = SummaryWriter(str(Path(loop.output) / "logs"), purge_step=step + 1 if step else None)
         self.since, self.last = time.perf_counter(), step
 
-    def write(self, step: int, numbers: Mapping[str, float], samples_per_step: int) -> None:
-        """Numbers of a step; samples_per_step 0 for those of a validation, which take no part in the speed."""
-        numbers = dict(numbers)
-        now = time.perf_counter()
+    def write(self, step: int, numbers: Mapping[str, float], samples_per_step: int = 0) -> None:
+        """Numbers of a step; with samples_per_step also how many samples a second there were since the last line."""
+        numbers, now = dict(numbers), time.perf_counter()
         if samples_per_step:
-            numbers["samples per second"] = (step - self.last) * samples_per_step / max(now - self.since, 1e-9)
-            self.last = step
-        self.since = now if samples_per_step else self.since + 0
+            numbers["samples per second"] = (step - self.last) * samples_per_step / (now - self.since)
+        self.since, self.last = now, step
         for name, value in numbers.items():
             self.writer.add_scalar(name.replace(" ", "_"), value, step)
         self.writer.flush()

@@ -40,12 +40,19 @@ def train_step(case: Case) -> dict:
             encoded["moments"][None],
             encoded["image_latents"][None],
             encoded["image_embeds"][None],
-            torch.tensor([recipe.noise_aug]),
             draws,
-            recipe,
-            vae.config.scaling_factor,
+            noise_aug=torch.tensor([recipe.noise_aug]),
+            recipe=recipe,
+            scaling=vae.config.scaling_factor,
         )
-        v = module(clips.sample, clips.timestep, clips.image_embeds, clips.time_ids, poses, clips.pose_share)
+        v = module(
+            clips.sample,
+            clips.timestep,
+            clips.image_embeds,
+            clips.time_ids,
+            pose_pictures=poses,
+            pose_share=clips.pose_share,
+        )
         loss = denoising_loss(v, clips).mean()
         loss.backward()
         outputs[f"loss_{k}"] = loss.detach()
