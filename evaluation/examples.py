@@ -9,10 +9,8 @@ import numpy as np
 
 from ..datasets.clips import Clip
 from ..media.pictures import save_picture
+from ..media.strips import strip
 from ..media.write import VideoWriter
-
-STRIP_FRAMES = 6
-GAP = 2  # white pixels between pictures
 
 
 @dataclass(frozen=True)
@@ -36,19 +34,6 @@ class Examples:
             rows = [clip.pose_pictures, frames, clip.frames]
             save_picture(path.with_suffix(".png"), strip(clip.reference, rows))
             _save_video(path.with_suffix(".mp4"), clip, rows)
-
-
-def strip(reference: np.ndarray, rows: list[np.ndarray], num_frames: int = STRIP_FRAMES) -> np.ndarray:
-    """uint8 RGB: the reference (H, W, 3) at the left, beside it some frames of each clip (F, H, W, 3), one a row."""
-    count = len(rows[0])
-    chosen = np.unique(np.linspace(0, count - 1, min(num_frames, count)).round().astype(int))
-    blank = np.full_like(reference, 255)
-    lines = [[reference if r == 0 else blank, *row[chosen]] for r, row in enumerate(rows)]
-    return np.vstack([np.hstack([_framed(picture) for picture in line]) for line in lines])[:-GAP, :-GAP]
-
-
-def _framed(picture: np.ndarray) -> np.ndarray:
-    return np.pad(picture, ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
 
 
 def _save_video(path: Path, clip: Clip, rows: list[np.ndarray]) -> None:

@@ -75,9 +75,9 @@ def _stand(c: Character, at: dict[str, float]) -> np.ndarray:
         joints[hip + 1] = joints[hip] + c.leg / 2 * _direction(spread, swing, side)
         joints[hip + 2] = joints[hip + 1] + c.leg / 2 * _direction(spread, swing - max(at[f"{name}_knee"], 0), side)
         ankle = joints[hip + 2]
-        joints[foot] = ankle + [side * 0.03, -0.03, 0.07]
-        joints[foot + 1] = ankle + [side * 0.05, -0.03, 0.05]
-        joints[foot + 2] = ankle + [0.0, -0.035, -0.02]
+        joints[foot] = ankle + np.array([side * 0.03, -0.03, 0.07])
+        joints[foot + 1] = ankle + np.array([side * 0.05, -0.03, 0.05])
+        joints[foot + 2] = ankle + np.array([0.0, -0.035, -0.02])
     _head(joints, neck, np.array([np.sin(tilt), np.cos(tilt), 0.0]), c.head)
     return joints
 

@@ -1,0 +1,72 @@
+"""The commands behind training/README.md: the tiny set's small networks, and the embedded files.
+
+python -m choreo.training.tiny parts FOLDER    train VAE, image tower, detector and pose network
+python -m choreo.training.tiny install FOLDER WEIGHTS    put them, and trained MimicMotion weights, into assets/tiny
+python -m choreo.training.tiny demo    draw the demo's pictures and videos into assets/demo
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from .config import IMAGE_TOWER, UNET, VAE, WINDOW
+from .demo_inputs import write_demo_inputs
+from .detector import save_detector, train_detector
+from .files import embed, write_image_tower, write_unet_config, write_vae
+from .pose_network import save_pose_network, train_pose_network
+from .tower import train_image_tower
+from .vae import train_vae
+
+PARTS = ("vae", "tower", "detector", "pose")
+Part = Literal["vae", "tower", "detector", "pose"]
+STEPS = {"vae": 1300, "tower": 1500, "detector": 1200, "pose": 2500}
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command
+def parts(folder: tyro.conf.Positional[Path], only: tuple[Part, ...] = PARTS, threads: int | None = None) -> None:
+    """Train the networks that are not MimicMotion's own; state is kept in the folder, a second call goes on from it.
+
+    Args:
+        folder: where state and results go.
+        only: which of them.
+        threads: threads of the CPU; None is torch's choice.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    folder.mkdir(parents=True, exist_ok=True)
+    if "vae" in only:
+        write_vae(train_vae(VAE, STEPS["vae"], folder), VAE, folder)
+    if "tower" in only:
+        write_image_tower(train_image_tower(IMAGE_TOWER, STEPS["tower"], folder), IMAGE_TOWER, folder)
+    if "detector" in only:
+        save_detector(train_detector(STEPS["detector"], folder), folder)
+    if "pose" in only:
+        save_pose_network(train_pose_network(STEPS["pose"], folder), folder)
+    write_unet_config({"unet": UNET, "window": WINDOW}, folder)
+
+
+@app.command
+def install(folder: tyro.conf.Positional[Path], weights: tyro.conf.Positional[Path]) -> None:
+    """Copy what `parts` trained, and MimicMotion's exported weights, to where the package looks for the tiny model.
+
+    Args:
+        folder: the folder given to `parts`.
+        weights: MimicMotion.safetensors of a checkpoint.
+    """
+    embed(folder, weights)
+
+
+@app.command
+def demo() -> None:
+    """Draw the demo's reference picture, driving video and truth."""
+    write_demo_inputs()
+
+
+if __name__ == "__main__":
+    app.cli()
