@@ -49,13 +49,13 @@ clean: ## remove .venv, caches and build products; videos in outputs/ stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): requirements.txt requirements-cli.txt requirements-dev.txt constraints.txt pyproject.toml
+$(INSTALLED): requirements.txt requirements-cli.txt requirements-train.txt requirements-dev.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
 	  echo "Choreo needs Python 3.10 to 3.13; name one: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
 	  echo "Python's venv module is missing (Debian, Ubuntu: sudo apt install python3-venv), or name another Python: make PYTHON=..."; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	sed 's/^onnxruntime-gpu/$(ONNXRUNTIME)/' requirements.txt > $(VENV)/requirements.txt
-	$(BIN)/pip install --quiet -c constraints.txt -r $(VENV)/requirements.txt -r requirements-cli.txt -r requirements-dev.txt
+	$(BIN)/pip install --quiet -c constraints.txt -r $(VENV)/requirements.txt -r requirements-cli.txt -r requirements-train.txt -r requirements-dev.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@

@@ -22,7 +22,7 @@ def check_oldest() -> bool:
     oldest = lowest_versions(REQUIREMENTS.read_text())
     print("On", *oldest, flush=True)
     with throw_away() as environment:
-        extras = ("-r", ROOT / "requirements-cli.txt", "-r", ROOT / "requirements-dev.txt")
+        extras = [part for kind in ("cli", "train", "dev") for part in ("-r", ROOT / f"requirements-{kind}.txt")]
         environment.pip("install", TORCH, *oldest, *extras)
         environment.pip("install", "--no-deps", "--no-build-isolation", "-e", ROOT)
         try:
