@@ -86,8 +86,7 @@ def run_ablation(ablation: Ablate) -> str:
     settings, source = job.settings(), job.source()
     loaded = load_system(job)
     about = describe(job, settings)
-    threshold = f"{settings.threshold:g}"
-    titles = [METRICS[name].title.format(threshold) for name in COLUMNS]
+    titles = [Report(settings.threshold).title(name) for name in COLUMNS]
     lines = [f"{about['system']}; {about['data']}.", "", _row(["", *titles, "seconds a clip"]), _row(["---"] * 6)]
     print("\n".join(lines), flush=True)
     base = None

@@ -138,7 +138,7 @@ def describe(job: Evaluate, settings: Settings) -> dict[str, str]:
     return {
         "system": networks.model if networks.model == "tiny" else f"{networks.model} ({networks.weights})",
         "sampling": ", ".join([*sampling_words(sampling), "latent fusion" if job.fusion else "no latent fusion"]),
-        "data": f"{job.dataset}{held_out}: {settings.clips} clips of {settings.frames} frames, {width}x{height}, "
+        "data": f"{job.dataset}{held_out}: {settings.clips} clips x {settings.frames} frames, {width}x{height}, "
         f"seed {settings.seed}",
         "measures": "per frame against the truth in floating point, mean over a clip, then mean over clips ± standard "
         f"error; PCK@{settings.threshold:g} of poses found again, against the true keypoints (docs/evaluation.md)",

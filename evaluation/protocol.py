@@ -122,7 +122,7 @@ def evaluate(
             progress(index + 1)
         shorter = sum(clip.frames < settings.frames for clip in report.clips)
         if shorter:
-            report.notes.append(f"{shorter} clips are shorter than {settings.frames} frames.")
+            report.notes.append(f"Clips of fewer than {settings.frames} frames: {shorter}.")
         if not report.clips:
             raise ValueError(" ".join(["There is nothing to judge: no clip can be used.", *report.skipped]))
         if references > 1:

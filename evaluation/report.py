@@ -96,15 +96,18 @@ class Report:
     def table(self) -> str:
         """The measures as lines of text, one a metric that was measured, one column a row of ROWS."""
         lines = [f"{'':<24}" + "".join(f"{title:>20}" for title in ROWS.values())]
-        for name, metric in METRICS.items():
+        for name in METRICS:
             cells = [self.cell(row, name) for row in ROWS]
             if any(cells):
-                title = metric.title.format(f"{self.threshold:g}")
-                lines.append(f"{title:<24}" + "".join(f"{cell or '-':>20}" for cell in cells))
+                lines.append(f"{self.title(name):<24}" + "".join(f"{cell or '-':>20}" for cell in cells))
         if self.colours is not None:
             lines += ["", "likeness of colours, results down, references across (best is nearest to 0):"]
             lines += ["  " + " ".join(f"{value:6.3f}" for value in row) for row in self.colours]
         return "\n".join(lines)
+
+    def title(self, metric: str) -> str:
+        """What a metric is called in tables."""
+        return METRICS[metric].title.format(f"{self.threshold:g}")
 
     def cell(self, row: str, metric: str) -> str:
         """Mean and standard error as text, "" for what was not measured."""
@@ -133,9 +136,8 @@ class Report:
     def summary(self, targets: Targets | None) -> tuple[bool, str]:
         """Whether the targets are reached (True without any), and all numbers that matter in one line."""
         if targets is None:
-            cells = {metric.title: self.cell("result", name) for name, metric in METRICS.items()}
-            said = ", ".join(f"{title} {cell}" for title, cell in cells.items() if cell)
-            return True, said.format(f"{self.threshold:g}")
+            cells = {self.title(name): self.cell("result", name) for name in METRICS}
+            return True, ", ".join(f"{title} {cell}" for title, cell in cells.items() if cell)
         checks = self.checks(targets)
         reached = all(right for right, _ in checks)
         said = "; ".join(text if right else f"MISSED: {text}" for right, text in checks)
