@@ -20,7 +20,7 @@ from PIL import Image
 from .live import Server, free_port
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-TIMEOUT = 240  # seconds; a loaded machine needs one minute for the page alone
+TIMEOUT = 600  # seconds; a loaded machine needs one minute for the page alone
 WINDOW = (1920, 1080)
 SETTLE = 1.5  # seconds until the canvas is drawn anew
 SETTINGS = {  # of a user who has seen the greeting and knows which files are missing; nothing lies over the canvas

@@ -122,7 +122,7 @@ class Server:
 class Host:
     """A ComfyUI with the pack loaded; one a process."""
 
-    def __init__(self, checkout: Path) -> None:
+    def __init__(self, checkout: Path, pack: Path = ROOT) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="choreo-host-"))
         for name in ("models", "input", "output", "temp", "user", "custom_nodes"):
             (self.folder / name).mkdir()
@@ -141,9 +141,9 @@ class Host:
         self.checkout = checkout
         self.version = importlib.import_module("comfyui_version").__version__
         known = set(nodes.NODE_CLASS_MAPPINGS)
-        self.loaded = self._load(ROOT)
+        self.loaded = self._load(pack)
         self.pack_nodes = sorted(set(nodes.NODE_CLASS_MAPPINGS) - known)
-        self.pack_name = str(ROOT).replace(".", "_x_")
+        self.pack_name = str(pack).replace(".", "_x_")
         self.count = 0
         self.fresh()
 

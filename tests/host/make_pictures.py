@@ -1,14 +1,15 @@
-"""python -m tests.host.environment run tests.host.make_pictures: take every picture anew.
+"""python -m tests.host.environment run tests.host.make_pictures [PART ...]: take every picture anew.
 
-Thumbnails of the workflows (workflows/), screenshots of the frontend (docs/images), pictures of the help pages
-(web/docs/pictures) and the demo's strip. Run it when nodes, workflows, the demo's inputs or the built-in networks have
-changed. It needs a Chromium; `--no-browser` leaves the screenshots as they are.
+The parts: thumbnails of the workflows (workflows/), help (web/docs/pictures), demo (its strip in docs/images) and
+screenshots of the frontend (docs/images, web/docs/pictures), which need a Chromium. Run it when nodes, workflows, the
+demo's inputs or the built-in networks have changed.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -39,6 +40,8 @@ NODE_PARTS = {  # pictures of nodes as they are connected: workflow, node types
 
 def screenshots() -> None:
     """The frontend with workflows that have run, and parts of them."""
+    if CHROMIUM is None:
+        raise FileNotFoundError("Screenshots need a Chromium on the path: install one, or name the other parts.")
     with tempfile.TemporaryDirectory(prefix="choreo-pictures-") as name:
         folder = Path(name)
         with serve(folder / "server") as server:
@@ -64,6 +67,12 @@ def _workflows(page: Page) -> None:
     _save(page.picture(), SCREENSHOTS / "comfyui_templates.jpg")
 
 
+def help_pages(host: Host) -> None:
+    """What nodes do."""
+    for node_id, picture in help_pictures(host).items():
+        _save(picture, HELP / f"{node_id}.jpg")
+
+
 def demo_strip(host: Host) -> None:
     """The picture of the demo's stages that `choreo demo` writes."""
     demo = host.module("pipelines.demo")
@@ -79,18 +88,24 @@ def _save(picture: Image.Image, path: Path) -> None:
     print(f"{path.relative_to(ROOT)} {picture.width}x{picture.height}, {path.stat().st_size // 1000} kB", flush=True)
 
 
-def main(*arguments: str) -> int:
-    """All pictures; the exit status."""
+PARTS: dict[str, Callable[[Host], None]] = {
+    "thumbnails": write_thumbnails,
+    "help": help_pages,
+    "demo": demo_strip,
+    "screenshots": lambda _host: screenshots(),
+}
+
+
+def main(*parts: str) -> int:
+    """The named parts, or all; the exit status."""
+    wrong = set(parts) - PARTS.keys()
+    if wrong:
+        print(f"There is no part {', '.join(sorted(wrong))}; choose of {', '.join(PARTS)}.")
+        return 1
     host = open_host()
-    write_thumbnails(host)
-    for node_id, picture in help_pictures(host).items():
-        _save(picture, HELP / f"{node_id}.jpg")
-    demo_strip(host)
+    for part in parts or PARTS:
+        PARTS[part](host)
     host.close()
-    if CHROMIUM is None or "--no-browser" in arguments:
-        print("the screenshots stay as they were" + ("" if CHROMIUM else ": there is no Chromium here"))
-        return 0
-    screenshots()
     return 0
 
 
