@@ -47,13 +47,14 @@ def face_box(points: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
     return np.array([low[0] - side, low[1] - top, high[0] + side, high[1] + bottom])
 
 
-def hand_boxes(hands: np.ndarray, size: tuple[int, int], margin: int = 10) -> np.ndarray:
-    """(..., 4) whole-number boxes x1, y1, x2, y2 in pixels around all points of hands, as MimicMotion's trainer has them.
+def points_boxes(points: np.ndarray, size: tuple[int, int], margin: int) -> np.ndarray:
+    """(..., 4) whole-number boxes x1, y1, x2, y2 in pixels around points, cut to whole pixels as MimicMotion's trainer
+    does it for hands.
 
-    hands: (..., 21, 2) shares of a picture of `size` (height, width). margin: pixels added on every side; boxes may
+    points: (..., n, 2) shares of a picture of `size` (height, width). margin: pixels added on every side; boxes may
     reach beyond the picture.
     """
-    pixels = np.asarray(hands, dtype=np.float64) * (size[1], size[0])
+    pixels = np.asarray(points, dtype=np.float64) * (size[1], size[0])
     low, high = (np.trunc(edge).astype(np.int64) for edge in (pixels.min(axis=-2), pixels.max(axis=-2)))
     return np.concatenate([low - margin, high + margin], axis=-1)
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from ..pose.masks import points_boxes
 from ..pose.poses import LEFT_HAND, RIGHT_HAND, Poses
 
 THRESHOLD = 0.7
@@ -20,7 +21,7 @@ def hand_boxes(
     size: (height, width) of the picture that the boxes are for. Boxes are clipped to it; empty ones are left out.
     """
     height, width = size
-    border = margin * min(size)
+    border = round(margin * min(size))
     frames = []
     for number in range(len(poses)):
         boxes = []
@@ -28,9 +29,9 @@ def hand_boxes(
             for hand in (LEFT_HAND, RIGHT_HAND):
                 if (scores[hand] <= threshold).any():
                     continue
-                x, y = points[hand, 0] * width, points[hand, 1] * height
-                top, bottom = np.clip([y.min() - border, y.max() + border], 0, height).round().astype(int)
-                left, right = np.clip([x.min() - border, x.max() + border], 0, width).round().astype(int)
+                x1, y1, x2, y2 = points_boxes(points[hand], size, border)
+                top, bottom = np.clip([y1, y2], 0, height)
+                left, right = np.clip([x1, x2], 0, width)
                 if top < bottom and left < right:
                     boxes.append((int(top), int(bottom), int(left), int(right)))
         frames.append(boxes)

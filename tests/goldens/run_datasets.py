@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from choreo.datasets.published import kept_numbers
 from choreo.datasets.sampling import clip_positions
-from choreo.pose.masks import hand_boxes
+from choreo.pose.masks import points_boxes
 
 from .cases import Case
 from .registry import runner
@@ -22,7 +22,7 @@ def train_dataset(case: Case) -> dict:
     samplings = [clip_positions(*row) for row in tables["sampling"].tolist()]
     width = max(map(len, samplings))
     # the published routine, which its trainer never calls, keeps the last hand of a frame only
-    boxes = hand_boxes(tables["hands"][:, -1], config["mask_size"], config["margin"])
+    boxes = points_boxes(tables["hands"][:, -1], config["mask_size"], config["margin"])
     seen = scores["hands_score"].mean(axis=(1, 2)) > config["hand_threshold"]
     return {
         "kept_frames": kept_numbers(frames),
