@@ -22,6 +22,7 @@ HARMLESS = frozenset(
             "data",
             "svd",
         ),
+        *("batch", "accumulate"),  # the samples of a step are compared instead
         *("weights", "unet", "pose_net", "config", "gradient_checkpointing"),
     )
 )

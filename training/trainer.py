@@ -74,6 +74,9 @@ class Trainer:
         self.validate = validate
         per_step = loop.batch * loop.accumulate * accelerator.num_processes
         self.settings = {**settings, "samples_per_step": per_step}
+        engine = accelerator.state.deepspeed_plugin
+        if engine is not None:  # which otherwise reads the batch off a data loader
+            engine.deepspeed_config["train_micro_batch_size_per_gpu"] = loop.batch
         groups = system.parameter_groups()
         self.average = self._moving_average() if loop.ema else None
         optimizer = adamw(groups, weight_decay=loop.weight_decay, eight_bit=loop.eight_bit_adam)
@@ -126,7 +129,7 @@ class Trainer:
                 since_log = []
                 if log is not None:
                     log.write(self.step, means, self.settings["samples_per_step"])
-            stop = self._stop_asked()
+            stop = self._stop_asked() and self.step < loop.steps
             if self.step % loop.checkpoint_every == 0 or self.step == loop.steps or stop:
                 self._save()
                 saved = self.step

@@ -1,0 +1,69 @@
+"""A small training run, in this process or as `python -m tests.training_job OUTPUT SETTINGS`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from choreo.model_loaders.tiny import TINY_UNET
+from choreo.runtime import Runtime, use
+from choreo.training.command import train_mimicmotion
+from choreo.training.mimicmotion import MimicMotionTraining
+from choreo.training.settings import Loop, TrainMimicMotion
+
+SETTINGS = {
+    "data": "puppets",
+    "svd": "tiny",
+    "size": (32, 32),
+    "frames": 3,
+    "clips": 3,
+    "half": False,
+    "hand_threshold": 0.5,
+    "steps": 4,
+    "warmup": 2,
+    "lr": 1e-3,
+    "checkpoint_every": 2,
+    "log_every": 1,
+    "threads": 1,
+    "validate_frames": 4,
+    "validate_clips": 1,
+    "validate_steps": 1,
+}
+
+
+def train(output: Path, source=None, **changes) -> None:
+    """Train as SETTINGS and the changes say; the networks are fresh unless the changes name weights."""
+    settings = SETTINGS | changes
+    if not {"weights", "unet", "config"} & {*settings}:
+        settings["config"] = output.parent / "networks.json"
+        settings["config"].write_text(json.dumps({"unet": TINY_UNET}), encoding="utf-8")
+    for name in {"config", "weights", "latent_cache"} & {*settings}:
+        settings[name] = Path(settings[name])
+    of_loop = {name: value for name, value in settings.items() if name in Loop.__dataclass_fields__}
+    of_job = {name: value for name, value in settings.items() if name not in of_loop}
+    of_job["size"] = tuple(of_job["size"])
+    with use(Runtime("cpu", torch.float32)):
+        train_mimicmotion(TrainMimicMotion(**of_job), Loop(output=output, **of_loop), source=source)
+
+
+def die_while_writing(step: int) -> None:
+    """Make the process kill itself, as `kill -9` would, in the middle of the checkpoint of a step."""
+    export = MimicMotionTraining.export
+
+    def deadly(system, path, weights):
+        export(system, path, weights)
+        if f"checkpoint-{step}." in str(path):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    MimicMotionTraining.export = deadly
+
+
+if __name__ == "__main__":
+    changes = json.loads(sys.argv[2])
+    if "die" in changes:
+        die_while_writing(changes.pop("die"))
+    train(Path(sys.argv[1]), **changes)
