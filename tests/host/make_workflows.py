@@ -22,12 +22,15 @@ VERSION = "0.1.0"
 CORE_VERSION = "0.3.64"
 WIDTH, GAP, TITLE, ROW = 340, 40, 40, 26
 NOTE_WIDTH, NOTE_LINE, NOTE_LETTERS = 460, 17, 78
-HIGHEST = 1500  # a group that would make its column higher begins the next one
+HIGHEST = 1620  # a group that would make its column higher begins the next one
 # what a node grows by when it shows a picture, or a video: the canvas gives that its whole height, here up to 9:16
-PICTURE, VIDEO = 260, WIDTH * 16 // 9
+PICTURE, VIDEO = 230, WIDTH * 16 // 9
 SHOWING = {
     "LoadImage": PICTURE,
     "PreviewImage": PICTURE,
+    "ChoreoExtractPoses": PICTURE,
+    "ChoreoAlignPoses": PICTURE,
+    "ChoreoDecodeVideo": PICTURE,
     "ChoreoMimicMotionSampler": PICTURE,
     "KSampler": PICTURE,
     "LoadVideo": VIDEO,
