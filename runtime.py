@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+
+if TYPE_CHECKING:
+    import numpy as np
 
 T = TypeVar("T")
 
@@ -58,6 +61,12 @@ class Runtime:
 
     def preview(self, denoised: torch.Tensor) -> None:
         """Show the clip as it is now; denoised (frames, 4, h, w), scaled latents."""
+
+    def show(self, picture: Callable[[], np.ndarray]) -> None:
+        """Show what a stage is at, before its next report; called often, so the picture is made only where it is seen.
+
+        picture: makes it, uint8 (H, W, 3) RGB.
+        """
 
     def check_cancelled(self) -> None:
         """Raise :class:`Cancelled` (or the host's own exception) when the user wants to stop."""

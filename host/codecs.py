@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import comfy.model_management as mm
 import numpy as np
 import torch
+from comfy.ldm.modules.temporal_ae import VideoDecoder
 
 from ..conditioning.clip_image import CLIP_SIZE, ClipMethod, clip_pixels
 from ..runtime import current, with_smaller_batches
@@ -49,13 +51,15 @@ def encode_picture(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def check_vae(vae: Any) -> None:
-    """Raise ValueError unless a VAE is of Stable Diffusion's kind."""
+    """Raise ValueError for a VAE that is not SVD's; others of Stable Diffusion's size have no temporal decoder."""
     vae.throw_exception_if_invalid()
     if (vae.latent_channels, vae.downscale_ratio) != (LATENT_CHANNELS, SCALE):
         raise ValueError(
             f"This VAE has {vae.latent_channels} latent channels, Stable Video Diffusion's has {LATENT_CHANNELS}; "
             "use the VAE of SVD."
         )
+    if not isinstance(getattr(vae.first_stage_model, "decoder", None), VideoDecoder):
+        raise ValueError("This VAE is for single pictures, it cannot decode video; use the VAE of SVD.")
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,19 @@ def decode_chunks(vae: Any, latents: torch.Tensor, pieces: Pieces, skip: int = 0
 
     def decoded() -> Iterator[torch.Tensor]:
         for time in times:
-            yield to_unit(_decode(vae, latents[time], pieces, time.start)).movedim(1, -1)
+            frames = to_unit(_decode(vae, latents[time], pieces, time.start)).movedim(1, -1)
+            current().show(partial(_shown, frames[-1]))
+            yield frames
             current().progress("decoding", time.stop, len(latents))
 
     done = 0
     for frames in cross_faded(decoded(), pieces.overlap):
         yield frames[max(skip - done, 0) :]
         done += len(frames)
+
+
+def _shown(frame: torch.Tensor) -> np.ndarray:
+    return frame.mul(255).byte().numpy()
 
 
 def _decode(vae: Any, latents: torch.Tensor, pieces: Pieces, start: int) -> torch.Tensor:

@@ -6,7 +6,6 @@ the network's first convolution, so nothing of a run stays on the MODEL. Latent 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +27,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..samplers.svd import PoseUse
 from ..samplers.windows import check_window, window_weights, windows
+from .progress import tell
 
 POSES = "choreo_poses"  # key in CONDITIONING
 WRAPPER = "choreo"
@@ -95,9 +95,7 @@ def _sample_with_poses(  # noqa: PLR0917 - as the host calls it
         _patch_first(guider.model_options, PosePatch(controls))
         callback = _previewing_the_middle(callback)
     else:
-        logging.warning(
-            "Choreo: MimicMotion is sampled without poses; connect the conditioning of MimicMotion Conditioning."
-        )
+        tell("MimicMotion is sampled without poses; connect the conditioning of MimicMotion Conditioning.")
     return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Mapping
 
@@ -13,6 +12,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ..model_loaders.svd_keys import unet_name_to_diffusers
+from .progress import tell
 
 PREFIX = "diffusion_model."
 _PARTS = re.compile(r"[._](?:lora|hada|lokr|diff|dora)(?:_|\.).*|\.(?:alpha|diff|diff_b|dora_scale|lora)$|\.processor$")
@@ -21,7 +21,7 @@ _PARTS = re.compile(r"[._](?:lora|hada|lokr|diff|dora)(?:_|\.).*|\.(?:alpha|diff
 def apply_lora(model: ModelPatcher, weights: Mapping[str, torch.Tensor], strength: float, source: str) -> ModelPatcher:
     """A clone of a MODEL with a LoRA in LDM, diffusers (PEFT) or Kohya naming.
 
-    Logs one warning about layers that the MODEL does not have. Raises ValueError for models other than SVD, and when
+    Tells the user about layers that the MODEL does not have. Raises ValueError for models other than SVD, and when
     nothing in the file fits.
     """
     if not isinstance(model.model, comfy.model_base.SVD_img2vid):
@@ -36,7 +36,7 @@ def apply_lora(model: ModelPatcher, weights: Mapping[str, torch.Tensor], strengt
     known = {_plain(name) for name, key in names.items() if key in applied}
     unknown = sorted({layer for layer in map(_layer, weights) if _plain(layer) not in known})
     if unknown:
-        logging.warning("Choreo: %d layers of %s were not applied: %s", len(unknown), source, _few(unknown))
+        tell(f"{len(unknown)} layers of {source} were not applied: {_few(unknown)}")
     return model
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
 from comfy_api.latest import io
 
-from ..host.progress import on_host
+from ..host.progress import on_host, tell
 from ..pose.align import METHODS as ALIGNMENTS
 from ..pose.gaps import POLICIES
 from ..pose.people import CHOICES
@@ -200,7 +199,7 @@ class ChoreoAlignPoses(io.ComfyNode):
             reference = _reference_poses(reference, detector)
             aligned, reference, note = fit_to_reference(poses, reference, reference.size, method)
         if note:
-            logging.warning("Choreo: %s", note)
+            tell(note)
         return io.NodeOutput(aligned, reference, note)
 
 

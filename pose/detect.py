@@ -6,8 +6,9 @@ through the pose network together; the poses are the same.
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,6 @@ from .onnx_kinds import DWPOSE, YOLO_NAS, YOLOX
 from .onnx_models import OnnxModel, open_model
 from .poses import VISIBLE, Poses
 from .wholebody import openpose_134
-
-log = logging.getLogger(__name__)
 
 NOBODY = ("whole image", "skip")
 STAGE = "finding poses"
@@ -126,6 +125,8 @@ class PoseDetector:
                         boxes = self.boxes_for_nobody(frame)
                     pose = self.crops.add(frame, boxes)
                 found.append(pose)
+                if not self.crops.waiting:
+                    current().show(partial(_with_people, frame, pose))
                 current().progress(STAGE, index + 1, max(total, index + 1))
             self.crops.flush()
         finally:
@@ -134,7 +135,8 @@ class PoseDetector:
             raise ValueError("There is no frame to find poses in: the video or the folder of pictures is empty.")
         if empty and len(found) > 1:  # of a single picture the caller says it in better words
             ranges = frame_ranges(np.array(empty))
-            log.warning("Nobody was found in %d of %d frames (%s).", len(empty), len(found), ranges)
+            message = f"Nobody was found in {len(empty)} of {len(found)} frames ({ranges})."
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
         return _as_poses(found, size, fps)
 
     def _tracked(
@@ -235,6 +237,14 @@ def _checked_size(frame: np.ndarray, index: int, size: tuple[int, int] | None) -
             "bring all frames to one size first."
         )
     return frame.shape[:2]
+
+
+def _with_people(frame: np.ndarray, pose: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """A frame (H, W, 3) with what was found in it drawn over it."""
+    from .draw import draw_clip, overlay
+
+    size = frame.shape[:2]
+    return overlay(frame, next(draw_clip(_as_poses([pose], size, None), size, "classic")))
 
 
 def _as_poses(found: list[tuple[np.ndarray, np.ndarray]], size: tuple[int, int], fps: float | None) -> Poses:

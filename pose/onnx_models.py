@@ -247,14 +247,11 @@ def _provider_options(provider: str) -> dict[str, object]:
 
 
 def _report(provider: str, problem: str | None) -> None:
-    message = problem or f"onnxruntime runs networks on {provider}"
-    if message in _reported:
-        return
-    _reported.add(message)
-    if problem:
-        warnings.warn(problem, RuntimeWarning, stacklevel=3)
-    else:
-        log.info(message)
+    if problem:  # always from this line, so that Python says it once however many networks are opened
+        warnings.warn(problem, RuntimeWarning, stacklevel=1)
+    elif provider not in _reported:
+        _reported.add(provider)
+        log.info("onnxruntime runs networks on %s", provider)
 
 
 def _plain_name(full: str) -> str:
