@@ -41,14 +41,7 @@ def cut_inputs() -> list[io.Input]:
             tooltip="Use every n-th frame. 2 is usual for MimicMotion with videos of 24 to 30 frames a second.",
         ),
         io.Int.Input("max_frames", default=0, min=0, max=100_000, tooltip="Use at most so many frames; 0: all."),
-        io.Float.Input(
-            "start",
-            default=0.0,
-            min=0.0,
-            max=100_000.0,
-            step=0.1,
-            tooltip="Seconds of the clip to leave out at the beginning.",
-        ),
+        start_input("Seconds of the clip to leave out at the beginning."),
         io.Float.Input(
             "frame_rate",
             default=0.0,
@@ -59,6 +52,16 @@ def cut_inputs() -> list[io.Input]:
             "and pictures are taken to have it; every_nth counts after that.",
         ),
     ]
+
+
+def start_input(tooltip: str) -> io.Float.Input:
+    """The widget for the seconds of a clip that are left out."""
+    return io.Float.Input("start", default=0.0, min=0.0, max=100_000.0, step=0.1, tooltip=tooltip)
+
+
+def clip_input(tooltip: str, name: str = "frames") -> io.MultiType.Input:
+    """The input for what :func:`open_clip` reads."""
+    return io.MultiType.Input(name, [io.Image, io.Video], tooltip=tooltip)
 
 
 def chosen_cut(every_nth: int, max_frames: int, start: float, frame_rate: float) -> Cut:
@@ -93,7 +96,8 @@ def _is_trimmed(video: Input.Video, path: Path) -> bool:
     """Whether a VIDEO is only a part of its file; which part, the host tells by its frames alone."""
     from ..media.video import probe
 
-    return video.get_duration() < probe(path).duration - _SAME_LENGTH
+    whole = probe(path).duration  # first, since it says better what is wrong with a file
+    return video.get_duration() < whole - _SAME_LENGTH
 
 
 def _components(video: Input.Video, cut: Cut) -> Clip:

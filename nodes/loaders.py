@@ -181,7 +181,7 @@ class ChoreoLoadLora(io.ComfyNode):
         return missing(LORAS, lora) or True
 
     @classmethod
-    def fingerprint_inputs(cls, lora: str, strength: float) -> str:
+    def fingerprint_inputs(cls, lora: str, strength: float, **_links: Any) -> str:
         """Load again when the file has changed."""
         return f"{fingerprint(LORAS, lora)} {strength}"
 

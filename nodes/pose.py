@@ -7,8 +7,8 @@ from comfy_api.latest import io
 from ..host import folders
 from ..host.progress import on_host
 from ..pose.onnx_models import PROVIDERS
-from .frames import chosen_cut, cut_inputs, open_clip
-from .sockets import DEFAULT_FPS, ChoreoDetector, DetectorFiles, PoseKeypoint, poses_output
+from .frames import chosen_cut, clip_input, cut_inputs, open_clip
+from .sockets import DEFAULT_FPS, ChoreoDetector, DetectorFiles, PoseKeypoint, fps_output, poses_output
 
 CATEGORY = "Choreo/Pose"
 
@@ -90,11 +90,7 @@ class ChoreoExtractPoses(io.ComfyNode):
             category=CATEGORY,
             description="Finds body, hands and face of everybody in a video or in pictures.",
             inputs=[
-                io.MultiType.Input(
-                    "frames",
-                    [io.Image, io.Video],
-                    tooltip="The driving clip. A VIDEO is read frame by frame and never held in memory as a whole.",
-                ),
+                clip_input("The driving clip. A VIDEO is read frame by frame and never held in memory as a whole."),
                 ChoreoDetector.Input("detector", tooltip="The networks, from Load Pose Detector."),
                 *cut_inputs(),
                 io.Int.Input(
@@ -120,7 +116,7 @@ class ChoreoExtractPoses(io.ComfyNode):
                     display_name="keypoints",
                     tooltip="The same for nodes of other packs: visible points only, without scores.",
                 ),
-                io.Float.Output("fps", display_name="fps", tooltip="Frames per second of the poses; 15 if unknown."),
+                fps_output(),
             ],
         )
 

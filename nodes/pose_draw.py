@@ -11,7 +11,7 @@ from ..host.progress import on_host
 from ..media.frame_sampling import Cut
 from ..pose.poses import Poses
 from ..pose.styles import STYLES
-from .frames import open_clip
+from .frames import clip_input, open_clip, start_input
 from .sockets import as_poses, poses_input, to_images
 
 CATEGORY = "Choreo/Pose"
@@ -89,11 +89,7 @@ class ChoreoPoseOverlay(io.ComfyNode):
             category=CATEGORY,
             description="Lays the skeletons over the frames they were found in, to check them.",
             inputs=[
-                io.MultiType.Input(
-                    "frames",
-                    [io.Image, io.Video],
-                    tooltip="The clip the poses were found in: a VIDEO, or an IMAGE batch with one picture a pose.",
-                ),
+                clip_input("The clip the poses were found in: a VIDEO, or an IMAGE batch with one picture a pose."),
                 poses_input("The poses, not aligned to anything else."),
                 _style_input(),
                 io.Float.Input(
@@ -104,14 +100,7 @@ class ChoreoPoseOverlay(io.ComfyNode):
                     step=0.05,
                     tooltip="Share of the drawing where it covers.",
                 ),
-                io.Float.Input(
-                    "start",
-                    default=0.0,
-                    min=0.0,
-                    max=100_000.0,
-                    step=0.1,
-                    tooltip="For a VIDEO: seconds that were left out when the poses were extracted.",
-                ),
+                start_input("For a VIDEO: seconds that were left out when the poses were extracted."),
             ],
             outputs=[io.Image.Output("images", display_name="IMAGE", tooltip="The clip with its poses.")],
         )
@@ -154,7 +143,7 @@ class ChoreoSkeletonPictures(io.ComfyNode):
             description="Takes skeleton pictures from elsewhere, brings them to a size, and exchanges red and blue "
             "where the network expects it.",
             inputs=[
-                io.MultiType.Input("pictures", [io.Image, io.Video], tooltip="Drawn skeletons on black, one a frame."),
+                clip_input("Drawn skeletons on black, one a frame.", "pictures"),
                 _style_input(),
                 _side("width", "as wide as the pictures, or in proportion to the height"),
                 _side("height", "as high as the pictures, or in proportion to the width"),

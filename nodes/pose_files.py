@@ -12,7 +12,7 @@ from comfy_api.latest import io
 
 from ..pose.openpose_json import FLAVOURS, from_openpose, save_json, to_openpose
 from ..pose.poses import Poses
-from .sockets import DEFAULT_FPS, PoseKeypoint, as_poses, poses_input, poses_output
+from .sockets import DEFAULT_FPS, PoseKeypoint, as_poses, fps_output, poses_input, poses_output
 
 CATEGORY = "Choreo/Pose"
 NO_FILES = "put JSON files into ComfyUI's input folder"
@@ -49,8 +49,10 @@ def _path_of(name: str) -> Path:
     return Path(folder_paths.get_input_directory()) / name
 
 
-def _at_rate(poses: Poses, frame_rate: float) -> Poses:
-    return replace(poses, fps=frame_rate) if frame_rate > 0 else poses
+def _at_rate(poses: Poses, frame_rate: float) -> io.NodeOutput:
+    """Poses, at another rate when one is given, and their rate."""
+    poses = replace(poses, fps=frame_rate) if frame_rate > 0 else poses
+    return io.NodeOutput(poses, poses.fps or DEFAULT_FPS)
 
 
 def _rate_input() -> io.Float.Input:
@@ -111,10 +113,7 @@ class ChoreoLoadPoses(io.ComfyNode):
                 _rate_input(),
                 *_canvas_inputs(),
             ],
-            outputs=[
-                poses_output("The poses."),
-                io.Float.Output("fps", display_name="fps", tooltip="Frames per second; 15 if unknown."),
-            ],
+            outputs=[poses_output("The poses."), fps_output()],
         )
 
     @classmethod
@@ -141,8 +140,7 @@ class ChoreoLoadPoses(io.ComfyNode):
         """Read."""
         from ..pose.openpose_json import load_json
 
-        poses = _at_rate(load_json(_path_of(file), size=_canvas(width, height)), frame_rate)
-        return io.NodeOutput(poses, poses.fps or DEFAULT_FPS)
+        return _at_rate(load_json(_path_of(file), size=_canvas(width, height)), frame_rate)
 
 
 class ChoreoSavePoses(io.ComfyNode):
@@ -177,7 +175,13 @@ class ChoreoSavePoses(io.ComfyNode):
         size = poses.size[1], poses.size[0]
         folder, name, number, _, _ = folder_paths.get_save_image_path(filename_prefix, output, *size)
         path = Path(folder) / f"{name}_{number:05}_.json"
-        save_json(path, poses, flavour)
+        try:
+            save_json(path, poses, flavour)
+        except OSError as error:
+            raise OSError(
+                f"The poses were not saved, because {path} cannot be written ({error.strerror}): make room there, or "
+                "choose another filename_prefix."
+            ) from error
         return io.NodeOutput(str(path), ui={"text": (str(path),)})
 
 
@@ -222,18 +226,14 @@ class ChoreoKeypointsToPoses(io.ComfyNode):
                 _rate_input(),
                 *_canvas_inputs(),
             ],
-            outputs=[
-                poses_output("The poses."),
-                io.Float.Output("fps", display_name="fps", tooltip="Frames per second; 15 if unknown."),
-            ],
+            outputs=[poses_output("The poses."), fps_output()],
         )
 
     @classmethod
     def execute(cls, keypoints: Any, frame_rate: float, width: int, height: int) -> io.NodeOutput:
         """Convert."""
         frames = [keypoints] if isinstance(keypoints, dict) else keypoints
-        poses = _at_rate(from_openpose(frames, size=_canvas(width, height)), frame_rate)
-        return io.NodeOutput(poses, poses.fps or DEFAULT_FPS)
+        return _at_rate(from_openpose(frames, size=_canvas(width, height)), frame_rate)
 
 
 NODES = [ChoreoLoadPoses, ChoreoSavePoses, ChoreoPosesToKeypoints, ChoreoKeypointsToPoses]

@@ -53,6 +53,11 @@ def poses_output(tooltip: str, name: str = "poses") -> io.Output:
     return ChoreoPoses.Output(f"{name}_out", display_name=name, tooltip=tooltip)
 
 
+def fps_output() -> io.Float.Output:
+    """The output for the frame rate of poses."""
+    return io.Float.Output("fps", display_name="fps", tooltip="Frames per second of the poses; 15 if unknown.")
+
+
 def as_poses(value: Any) -> Poses:
     """Poses from CHOREO_POSES or POSE_KEYPOINT; ValueError for anything else."""
     if isinstance(value, Poses):

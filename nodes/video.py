@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from ..host.progress import on_host
 from ..samplers.decode import DECODE_CHUNK
-from .frames import video_file
+from .frames import start_input, video_file
 
 CATEGORY = "Choreo/Video"
 
@@ -100,14 +100,7 @@ class ChoreoVideoSound(io.ComfyNode):
             "Components would hold all pictures of the video in memory.",
             inputs=[
                 io.Video.Input("video", tooltip="The driving video."),
-                io.Float.Input(
-                    "start",
-                    default=0.0,
-                    min=0.0,
-                    max=100_000.0,
-                    step=0.1,
-                    tooltip="Seconds to leave out at the beginning; the same as in Extract Poses.",
-                ),
+                start_input("Seconds to leave out at the beginning; the same as in Extract Poses."),
             ],
             outputs=[
                 io.Audio.Output("AUDIO", display_name="AUDIO", tooltip="The sound; nothing when the video is silent."),

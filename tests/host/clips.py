@@ -1,4 +1,4 @@
-"""Clips of the colour-coded figures that the built-in networks understand, as the host's sockets carry them."""
+"""Clips of colour-coded figures and the networks that see them, as the host's sockets carry them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..figures import Figure, draw
+from ..figures import DETECTOR, POSE_NETWORK, Figure, draw
 from ..make_media import make_video
 from .harness import Host, Value
 
@@ -37,9 +37,9 @@ def video_file(path: Path, pictures: Sequence[np.ndarray], fps: int = 20) -> Pat
     return make_video(path, num_frames=len(pictures), fps=fps, picture=lambda i: pictures[i], **options)
 
 
-def detector(host: Host) -> Value:
-    """The built-in networks."""
-    return Value(host.run("ChoreoLoadPoseDetector", detector=TINY, pose_model=TINY, provider="cpu")[0])
+def detector(host: Host, provider: str = "cpu") -> Value:
+    """CHOREO_DETECTOR: the networks that see the figures."""
+    return Value(host.module("nodes.sockets").DetectorFiles(DETECTOR, POSE_NETWORK, provider))
 
 
 def poses(host: Host, pictures: Sequence[np.ndarray]) -> Value:

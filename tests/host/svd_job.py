@@ -10,7 +10,7 @@ import torch
 
 from .harness import Host, Value
 
-SIZE = 64, 80
+SIZE = 64, 96
 STEPS = 4
 SEED = 7
 TINY = "tiny (built in)"

@@ -36,7 +36,7 @@ def test_poses_in_pictures_are_where_the_people_are(host: Host) -> None:
 
 def test_names_of_files_may_come_through_links(host: Host) -> None:
     files = host.run("ChoreoLoadPoseDetector", detector=Value(TINY), pose_model=Value(TINY))[0]
-    assert files.detector.name == "yolox_tiny.onnx"
+    assert (files.detector, files.pose_model) == host.module("model_loaders.tiny").tiny_onnx()
 
 
 def test_pictures_with_transparency_are_taken_too(host: Host) -> None:

@@ -149,8 +149,7 @@ def test_from_a_video_file_to_a_video_file(host: Host) -> None:
     run = host.queue(
         {
             "load": ("LoadVideo", {"file": "dance.mkv"}),
-            "detector": ("ChoreoLoadPoseDetector", {"provider": "cpu"}),
-            "find": ("ChoreoExtractPoses", {"frames": ("load", 0), "detector": ("detector", 0)}),
+            "find": ("ChoreoExtractPoses", {"frames": ("load", 0), "detector": detector(host)}),
             "draw": ("ChoreoDrawPoses", {"poses": ("find", 0)}),
             "create": ("CreateVideo", {"images": ("draw", 0), "fps": ("find", 2)}),
             "save": ("SaveVideo", {"video": ("create", 0), "filename_prefix": "skeletons"}),
@@ -166,14 +165,13 @@ def test_the_whole_toolkit_in_one_graph(host: Host) -> None:
     clip, reference = Value(images(frames(4, empty=[2]))), Value(images(frames(1)))
     run = host.queue(
         {
-            "load": ("ChoreoLoadPoseDetector", {"provider": "cpu"}),
-            "find": ("ChoreoExtractPoses", {"frames": clip, "detector": ("load", 0)}),
+            "find": ("ChoreoExtractPoses", {"frames": clip, "detector": detector(host)}),
             "pick": ("ChoreoPickPerson", {"poses": ("find", 0)}),
             "fill": ("ChoreoFillGaps", {"poses": ("pick", 0), "gaps": "interpolate"}),
             "smooth": ("ChoreoSmoothPoses", {"poses": ("fill", 0)}),
             "align": (
                 "ChoreoAlignPoses",
-                {"poses": ("smooth", 0), "reference": reference, "detector": ("load", 0)},
+                {"poses": ("smooth", 0), "reference": reference, "detector": detector(host)},
             ),
             "draw": ("ChoreoDrawPoses", {"poses": ("align", 0)}),
             "overlay": ("ChoreoPoseOverlay", {"frames": clip, "poses": ("fill", 0)}),

@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from .harness import Host
+from .harness import Host, Value
 from .svd_job import TINY, loaders, pose_pictures
 from .test_svd_sampling import stock_graph
 
@@ -17,18 +17,25 @@ LAYERS = {  # diffusers' name: LDM's
     f"{BLOCK}.transformer_blocks.0.attn1.to_q": "input_blocks.1.1.transformer_blocks.0.attn1.to_q",
     f"{BLOCK}.temporal_transformer_blocks.0.attn1.to_out.0": "input_blocks.1.1.time_stack.0.attn1.to_out.0",
 }
-SHAPES = {"down": (RANK, 32), "up": (32, RANK)}
+NAMINGS = ("LDM", "PEFT", "Kohya", "Kohya, LDM")
 
 
-def factors(layer: str) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(len(layer))
-    return {part: torch.randn(shape, generator=generator) for part, shape in SHAPES.items()}
+def plain(host: Host) -> dict[str, torch.Tensor]:
+    """The weights of the network without any LoRA."""
+    return host.run("ChoreoLoadMimicMotion", weights=TINY)[0].model.diffusion_model.state_dict()
 
 
-def file_of(naming: str) -> dict[str, torch.Tensor]:
+def factors(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The two matrices of a LoRA for a layer's weight."""
+    generator = torch.Generator().manual_seed(weight.numel())
+    shapes = {"down": (RANK, weight.shape[1]), "up": (weight.shape[0], RANK)}
+    return {part: torch.randn(shape, generator=generator) for part, shape in shapes.items()}
+
+
+def file_of(naming: str, network: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     weights = {}
     for diffusers, ldm in LAYERS.items():
-        parts = factors(diffusers)
+        parts = factors(network[f"{ldm}.weight"])
         if naming == "PEFT":
             name, down, up = f"unet.{diffusers}", "lora_A", "lora_B"
         elif naming == "Kohya":
@@ -67,25 +74,53 @@ def load(host: Host, name: str) -> tuple:
     return result.error, result.outputs.get("lora", (None,))[0]
 
 
-@pytest.mark.parametrize("naming", ["LDM", "PEFT", "Kohya", "Kohya, LDM"])
-def test_weights_become_what_the_formula_says(host: Host, loras, naming: str) -> None:
+def check_weights(model, network: dict[str, torch.Tensor], applied: set[str]) -> None:
+    """The layers are as the formula says, or as they were."""
     import comfy.model_management as mm
 
-    plain = host.run("ChoreoLoadMimicMotion", weights=TINY)[0].model.diffusion_model.state_dict()
-    error, model = load(host, loras("lora.safetensors", file_of(naming)))
-    assert error is None
     mm.load_models_gpu([model], force_patch_weights=True)
     patched = model.model.diffusion_model.state_dict()
     for diffusers, ldm in LAYERS.items():
-        parts = factors(diffusers)
-        wanted = plain[f"{ldm}.weight"] + STRENGTH * ALPHA / RANK * parts["up"] @ parts["down"]
-        torch.testing.assert_close(patched[f"{ldm}.weight"], wanted)
+        before = network[f"{ldm}.weight"]
+        parts = factors(before)
+        change = STRENGTH * ALPHA / RANK * parts["up"] @ parts["down"]
+        torch.testing.assert_close(patched[f"{ldm}.weight"], before + change if diffusers in applied else before)
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_weights_become_what_the_formula_says(host: Host, loras, naming: str) -> None:
+    network = {name: tensor.clone() for name, tensor in plain(host).items()}
+    error, model = load(host, loras("lora.safetensors", file_of(naming, network)))
+    assert error is None
+    check_weights(model, network, set(LAYERS))
+
+
+SPATIAL, TEMPORAL = LAYERS
+BY_STOCK = {"LDM": {SPATIAL, TEMPORAL}, "PEFT": set(), "Kohya": {SPATIAL}, "Kohya, LDM": {SPATIAL, TEMPORAL}}
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+@pytest.mark.parametrize("node", ["LoraLoaderModelOnly", "LoraLoader"])
+def test_the_stock_loaders_apply_what_they_know_and_report_the_rest(
+    host: Host, loras, caplog, node: str, naming: str
+) -> None:
+    network = {name: tensor.clone() for name, tensor in plain(host).items()}
+    weights = file_of(naming, network)
+    widgets = {"lora_name": loras("lora.safetensors", weights), "strength_model": STRENGTH}
+    if node == "LoraLoader":
+        widgets["clip"] = Value(None)
+    graph = {"load": loaders()["load"], "lora": (node, {"model": ("load", 0), **widgets})}
+    result = host.queue(graph)
+    assert result.error is None
+    check_weights(result.outputs["lora"][0], network, BY_STOCK[naming])
+    unknown = 3 * (len(LAYERS) - len(BY_STOCK[naming]))  # down, up and alpha of a layer
+    assert caplog.text.count("lora key not loaded") == unknown
 
 
 def test_a_lora_changes_one_clone_and_nothing_else(host: Host, loras) -> None:
+    name = loras("lora.safetensors", file_of("PEFT", plain(host)))
     graph = stock_graph(pose_pictures(4))
     before = host.queue(graph).outputs["sampled"][0]["samples"]
-    name = loras("lora.safetensors", file_of("PEFT"))
     with_lora = graph | {
         "lora": ("ChoreoLoadLora", {"model": ("load", 0), "lora": name, "strength": STRENGTH}),
         "fused": ("ChoreoLatentFusion", graph["fused"][1] | {"model": ("lora", 0)}),
@@ -97,10 +132,24 @@ def test_a_lora_changes_one_clone_and_nothing_else(host: Host, loras) -> None:
     assert torch.equal(host.queue(graph).outputs["sampled"][0]["samples"], before)
 
 
+def test_a_changed_file_is_read_again(host: Host, loras) -> None:
+    network = plain(host)
+    graph = {
+        "load": loaders()["load"],
+        "lora": ("ChoreoLoadLora", {"model": ("load", 0), "lora": loras("lora.safetensors", file_of("PEFT", network))}),
+    }
+    host.queue(graph)
+    assert {"load", "lora"} <= set(host.queue(graph).cached)
+    loras("lora.safetensors", file_of("LDM", network))
+    again = host.queue(graph)
+    assert "load" in again.cached
+    assert "lora" not in again.cached
+
+
 def test_layers_that_are_not_there_are_reported(host: Host, loras, caplog) -> None:
     extra = {"unet.text.to_q.lora_A.weight": torch.ones(RANK, 8), "unet.text.to_q.lora_B.weight": torch.ones(8, RANK)}
     with caplog.at_level(logging.WARNING):
-        error, _ = load(host, loras("partly.safetensors", file_of("PEFT") | extra))
+        error, _ = load(host, loras("partly.safetensors", file_of("PEFT", plain(host)) | extra))
     assert error is None
     assert "1 layers of partly.safetensors were not applied: unet.text.to_q" in caplog.text
     error, _ = load(host, loras("other.safetensors", extra))

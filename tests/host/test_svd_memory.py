@@ -32,8 +32,8 @@ def load_in_part(patcher, device: str):
 
 def predict(host: Host, network, device: str) -> torch.Tensor:
     """The UNet with poses in the first of two conditions."""
-    fusion = host.module("host.fusion")
-    features = torch.ones(FRAMES, 32, SIZE[0] // 8, SIZE[1] // 8, dtype=torch.float16)
+    fusion, config = host.module("host.fusion"), host.module("model_loaders.tiny").read_tiny()[0].config
+    features = torch.ones(FRAMES, config["block_out_channels"][0], SIZE[0] // 8, SIZE[1] // 8, dtype=torch.float16)
     rows, generator = 2 * FRAMES, torch.Generator().manual_seed(1)
     options = {
         "patches": {"input_block_patch": [fusion.PosePatch({"a": fusion.PoseControl(features, None)})]},
@@ -43,7 +43,8 @@ def predict(host: Host, network, device: str) -> torch.Tensor:
         "sample_sigmas": torch.tensor([2.0, 1.0, 0.0]),
     }
     x = torch.randn(rows, 8, SIZE[0] // 8, SIZE[1] // 8, generator=generator).to(device)
-    context, y = (torch.ones(rows, *shape, device=device) for shape in ((1, 32), (96,)))
+    widths = (1, config["cross_attention_dim"]), (config["projection_class_embeddings_input_dim"],)
+    context, y = (torch.ones(rows, *shape, device=device) for shape in widths)
     time = torch.zeros(rows, device=device)
     with torch.inference_mode():
         return network(x, time, context=context, y=y, num_video_frames=FRAMES, transformer_options=options)
@@ -96,6 +97,28 @@ def test_stop_is_obeyed_within_one_call_of_the_unet(host: Host) -> None:
 def test_stop_is_obeyed_while_pose_features_are_computed(host: Host) -> None:
     graph = loaders() | {"condition": ("ChoreoMimicMotionConditioning", clip(pose_pictures(40)))}
     assert host.queue(graph, interrupt_at=0).interrupted
+
+
+def test_nothing_stays_after_a_stop(host: Host) -> None:
+    import comfy.model_management as mm
+    import comfy.utils
+
+    graph = stock_graph(pose_pictures(8))
+    model = host.queue({"load": graph["load"]}).outputs["load"][0].model
+    hook = model.diffusion_model.input_blocks[1][0].register_forward_pre_hook(
+        lambda *_: mm.interrupt_current_processing()
+    )
+    assert host.queue(graph).interrupted
+    hook.remove()
+    watched = weakref.ref(model)
+    del model, hook
+    mm.unload_all_models()
+    host.fresh()
+    comfy.utils.set_progress_bar_global_hook(None)
+    gc.collect()
+    assert watched() is None
+    patch = host.module("host.fusion").PosePatch
+    assert not any(isinstance(thing, patch) for thing in gc.get_objects())
 
 
 def test_nothing_stays_that_the_host_cannot_unload(host: Host) -> None:
