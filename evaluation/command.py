@@ -149,12 +149,12 @@ def describe(job: Evaluate, settings: Settings) -> dict[str, str]:
 def sampling_words(sampling: Sampling) -> tuple[str, str, str]:
     """(sampler with noise levels and steps, guidance, pose strength) for people."""
     levels = "own noise levels" if sampling.sigmas else {"karras": "Karras", "ays": "AYS"}[sampling.schedule]
-    sampler = {"euler": "Euler", "animate_lcm": "AnimateLCM"}[sampling.sampler]
+    sampler = f"Euler, {levels}" if sampling.sampler == "euler" else "AnimateLCM"
     guidance = f"guidance {sampling.guidance_first:g}"
     if sampling.guidance_last != sampling.guidance_first:
         guidance += f" to {sampling.guidance_last:g}"
     steps = len(sampling.noise_levels()) - 1
-    return f"{sampler}, {levels}, {steps} steps", guidance, f"pose strength {sampling.pose_strength:g}"
+    return f"{sampler}, {steps} steps", guidance, f"pose strength {sampling.pose_strength:g}"
 
 
 def _print(report: Report) -> None:
