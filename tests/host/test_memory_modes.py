@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from .harness import Host
 from .make_workflows import load_extras
-from .memory_modes import MODES, Outcome, run_demo
+from .memory_modes import LITTLE, MODES, Outcome, run_demo
 from .svd_job import SIZE, clip, loaders, pose_pictures
 
 FRAMES = 5
@@ -22,7 +21,9 @@ def on_cpu(one_host: Host) -> Outcome:
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "--cpu"])
 def test_a_mode_does_not_change_the_video(one_host: Host, on_cpu: Outcome, mode: str) -> None:
     outcome = run_demo(one_host, mode, FRAMES)
-    assert torch.equal(outcome.frames, on_cpu.frames)
+    # with little free memory the host runs the passes of guidance one after the other, which rounds differently
+    limit = 1e-4 if MODES[mode][1] == LITTLE else 0
+    assert (outcome.frames - on_cpu.frames).abs().max() <= limit
     assert outcome.loaded <= (0.1 * outcome.size if mode == "--novram" else outcome.size)
 
 
