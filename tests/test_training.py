@@ -31,7 +31,6 @@ from safetensors.torch import load_file
 from .training_job import train
 
 accelerate = pytest.importorskip("accelerate", reason="the extra `train` is not installed")
-ROOT = Path(__file__).resolve().parents[1]
 EXPORT = "MimicMotion.safetensors"
 
 
@@ -44,9 +43,9 @@ def one_thread_and_no_memory_of_other_runs():
 
 
 def started(output: Path, changes: dict, **environment: str) -> subprocess.Popen:
-    command = [sys.executable, "-P", "-m", f"{__package__}.training_job", str(output), json.dumps(changes)]
-    python_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    variables = {**os.environ, "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1", **environment}
+    job = Path(__file__).with_name("training_job.py")
+    command = [sys.executable, "-P", str(job), str(output), json.dumps(changes)]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
 
 

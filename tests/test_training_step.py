@@ -118,7 +118,7 @@ def test_dropout_has_three_kinds_of_one_chance_each() -> None:
     draw = (torch.arange(1000) + 0.5) / 1000
     embeds, latents, poses = kept_conditions(draw, 0.1)
     kinds = torch.stack([embeds, latents, poses]).T
-    counts = {tuple(kind): int((kinds == kind).all(dim=1).sum()) for kind in kinds.unique(dim=0)}
+    counts = {tuple(kind.tolist()): int((kinds == kind).all(dim=1).sum()) for kind in kinds.unique(dim=0)}
     assert counts == {(0.0, 1.0, 1.0): 100, (0.0, 0.0, 0.0): 100, (1.0, 0.0, 1.0): 100, (1.0, 1.0, 1.0): 700}
     assert kept_conditions(draw, 0.1, PUBLISHED)[2].all()
     assert all(kept.all() for kept in kept_conditions(draw, 0.0))

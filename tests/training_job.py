@@ -1,4 +1,4 @@
-"""A small training run, in this process or as `python -m tests.training_job OUTPUT SETTINGS`."""
+"""A small training run, in this process or as `python tests/training_job.py OUTPUT SETTINGS`."""
 
 from __future__ import annotations
 

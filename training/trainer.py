@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -236,6 +237,8 @@ class Trainer:
                 finish(partial, target, record, self.loop.keep)
             accelerator.wait_for_everyone()
         except Exception as error:
+            if main:
+                shutil.rmtree(partial, ignore_errors=True)
             full = disk_full(error, self.loop.output)
             raise (full or error) from (None if full else error.__cause__)
 
