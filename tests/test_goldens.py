@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 
 from .goldens.cases import Case
-from .goldens.walk import NO_RUNNER, PASS, find_cases, run_case
+from .goldens.walk import PASS, find_cases, run_case
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "tests" / "golden_files"
 TOPICS = ("pose", "mimicmotion")
-# Topics of jobs that are not built yet
-LATER = ("mimicmotion/train_",)
 
 _named = os.environ.get("CHOREO_GOLDENS")
 FOLDERS = [Path(folder) for folder in _named.split(os.pathsep)] if _named else [ROOT.parent / "shared" / "goldens"]
@@ -36,8 +34,6 @@ def all_cases() -> list[Case]:
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.name)
 def test_golden(case: Case) -> None:
     result = run_case(case)
-    if result.status == NO_RUNNER and case.name.startswith(LATER):
-        pytest.skip(f"{case.name}: not built yet")
     assert result.status == PASS, str(result)
 
 
