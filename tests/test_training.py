@@ -18,17 +18,19 @@ from choreo.datasets.clips import Clip
 from choreo.datasets.puppets import Puppets
 from choreo.media.video import open_source
 from choreo.model_loaders.mimicmotion import load_mimicmotion
-from choreo.model_loaders.tiny import load_tiny
+from choreo.model_loaders.svd import load_svd_parts
+from choreo.model_loaders.tiny import SVD_FOLDER, TINY_UNET, UNET_FILE
 from choreo.pipelines.mimicmotion import Settings, animate
 from choreo.runtime import Runtime, use
 from choreo.training.checkpoints import checkpoints
+from choreo.training.command import starting_networks
 from choreo.training.mimicmotion import MimicMotionTraining, WindowLayout
 from choreo.training.samples import Numbers, Samples
 from choreo.training.settings import Loop, TrainMimicMotion
 from choreo.training.step import Recipe
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from .training_job import train
+from .training_job import small_parts, train
 
 accelerate = pytest.importorskip("accelerate", reason="the extra `train` is not installed")
 EXPORT = "MimicMotion.safetensors"
@@ -84,6 +86,7 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    small_parts(tmp_path / "parts")
     both = [started(tmp_path / "two", {"batch": 1}, RANK=rank, LOCAL_RANK=rank, **place) for rank in ("0", "1")]
     train(tmp_path / "one", batch=2)
     accelerate.state.AcceleratorState._reset_state(True)
@@ -143,9 +146,9 @@ def test_the_reference_opens_the_window() -> None:
 # --- what a run learns and leaves -----------------------------------------------------------------------------------
 
 
-def fixed_loss(weights: Path) -> float:
+def fixed_loss(weights: Path, parts_folder: Path) -> float:
     """The loss of some noise on the first clip."""
-    networks, (_, parts) = load_mimicmotion(weights), load_tiny()
+    networks, parts = load_mimicmotion(weights), load_svd_parts(parts_folder / SVD_FOLDER)
     system = MimicMotionTraining(networks, parts, WindowLayout(3), Recipe(dropout=0.0))
     rows = system.encode_rows(system.layout.rows(Puppets().clip(0, 3, (32, 32))))
     sample = system.layout.take(rows, np.random.default_rng(0))
@@ -168,7 +171,8 @@ def test_one_clip_is_learned(cached_run: Path) -> None:
     first = cached_run / "start"
     train(first, steps=1, clips=1, lr=0.0)
     before, after = (
-        fixed_loss(folder / EXPORT) for folder in (first / "checkpoint-1", cached_run / "run/checkpoint-45")
+        fixed_loss(folder / EXPORT, cached_run / "parts")
+        for folder in (first / "checkpoint-1", cached_run / "run/checkpoint-45")
     )
     assert after < 0.7 * before
 
@@ -176,7 +180,8 @@ def test_one_clip_is_learned(cached_run: Path) -> None:
 def test_the_newest_checkpoints_are_kept_and_open(cached_run: Path) -> None:
     run = cached_run / "run"
     assert [path.name for path in checkpoints(run)] == ["checkpoint-30", "checkpoint-45"]
-    networks, (_, parts) = load_mimicmotion(run / "checkpoint-45" / EXPORT), load_tiny()
+    networks = load_mimicmotion(run / "checkpoint-45" / EXPORT)
+    parts = load_svd_parts(cached_run / "parts" / SVD_FOLDER)
     assert networks.window == 3
     clip = Puppets().clip(0, 2, (32, 32))
     with use(Runtime("cpu", torch.float32)):
@@ -209,6 +214,22 @@ def test_a_step_without_finite_gradients_changes_nothing(tmp_path: Path, monkeyp
     first, second = (tmp_path / "run" / f"checkpoint-{step}" / EXPORT for step in (1, 2))
     assert same(first, second)
     assert curve(tmp_path / "run", "skipped_steps") == [1, 2]
+
+
+def test_pose_net_alone_in_half_precision_from_a_plain_unet(tmp_path: Path) -> None:
+    """And with gradient checkpointing, another process that reads, and a float16 export."""
+    parts = small_parts(tmp_path / "parts")
+    unet = {name: t for name, t in load_file(parts / UNET_FILE).items() if name.startswith("unet.")}
+    plain = tmp_path / "svd_unet.safetensors"
+    save_file({name[5:]: t for name, t in unet.items()}, plain, {"config": json.dumps({"unet": TINY_UNET})})
+    fresh = starting_networks(TrainMimicMotion("puppets", parts / SVD_FOLDER, unet=plain, frames=3))
+    assert not fresh.pose_net.final_proj.weight.any()
+    settings = {"train": "pose_net", "mixed_precision": "bf16", "gradient_checkpointing": True, "workers": 1}
+    train(tmp_path / "run", config=None, unet=plain, steps=2, half=True, **settings)
+    found = load_file(tmp_path / "run/checkpoint-2" / EXPORT)
+    assert all(torch.equal(found[name], tensor) for name, tensor in unet.items())
+    assert found["pose_net.final_proj.weight"].any() and found["pose_net.scale"].dtype == torch.float16
+    assert load_file(tmp_path / "run/checkpoint-2/state/model.safetensors")["pose_net.scale"].dtype == torch.float32
 
 
 # --- what users do wrong --------------------------------------------------------------------------------------------

@@ -155,10 +155,13 @@ def test_the_posterior_is_sampled() -> None:
     assert torch.allclose(posterior_sample(moments, torch.full((1, 4, 2, 2), 0.5)), torch.tensor(4.0))
 
 
-def test_lean_training_has_the_same_loss_and_gradients() -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_lean_training_has_the_same_loss_and_gradients(checkpointing: bool) -> None:
     made_twice = (small_networks()[0] for _ in range(2))
     plain, quick = (PosedUNet(each.unet, each.pose_net).train().requires_grad_(True) for each in made_twice)
     lean(quick.unet)
+    if checkpointing:
+        quick.unet.enable_gradient_checkpointing()
     assert list(plain.state_dict()) == list(quick.state_dict())
     made, poses = clips(2), torch.randint(0, 255, (2, 3, 32, 32, 3), dtype=torch.uint8)
     losses = []

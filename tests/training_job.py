@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from choreo.model_loaders.tiny import TINY_UNET
+from choreo.model_loaders.tiny import SVD_FOLDER, TINY_UNET, write_tiny
 from choreo.runtime import Runtime, use
 from choreo.training.command import train_mimicmotion
 from choreo.training.mimicmotion import MimicMotionTraining
@@ -17,7 +17,6 @@ from choreo.training.settings import Loop, TrainMimicMotion
 
 SETTINGS = {
     "data": "puppets",
-    "svd": "tiny",
     "size": (32, 32),
     "frames": 3,
     "clips": 3,
@@ -35,19 +34,25 @@ SETTINGS = {
 }
 
 
-def train(output: Path, source=None, **changes) -> None:
-    """Train as SETTINGS and the changes say; the networks are fresh unless the changes name weights."""
-    settings = SETTINGS | changes
-    if not {"weights", "unet", "config"} & {*settings}:
-        settings["config"] = output.parent / "networks.json"
-        settings["config"].write_text(json.dumps({"unet": TINY_UNET}), encoding="utf-8")
-    for name in {"config", "weights", "latent_cache"} & {*settings}:
+def small_parts(folder: Path) -> Path:
+    """A folder with a small VAE and image tower, and the configuration of a small UNet; made where missing."""
+    if not (folder / "networks.json").is_file():
+        write_tiny(folder)
+        (folder / "networks.json").write_text(json.dumps({"unet": TINY_UNET}), encoding="utf-8")
+    return folder
+
+
+def train(output: Path, **changes) -> None:
+    """Train fresh networks as SETTINGS and the changes say, with the parts beside the output folder."""
+    parts = small_parts(output.parent / "parts")
+    settings = SETTINGS | {"svd": parts / SVD_FOLDER, "config": parts / "networks.json"} | changes
+    for name in {"latent_cache"} & {*settings}:
         settings[name] = Path(settings[name])
     of_loop = {name: value for name, value in settings.items() if name in Loop.__dataclass_fields__}
     of_job = {name: value for name, value in settings.items() if name not in of_loop}
     of_job["size"] = tuple(of_job["size"])
     with use(Runtime("cpu", torch.float32)):
-        train_mimicmotion(TrainMimicMotion(**of_job), Loop(output=output, **of_loop), source=source)
+        train_mimicmotion(TrainMimicMotion(**of_job), Loop(output=output, **of_loop))
 
 
 def die_while_writing(step: int) -> None:

@@ -51,9 +51,10 @@ def check_same(checkpoint: Path, settings: Mapping[str, Any]) -> None:
     """ValueError naming the settings in which a run differs from that of a checkpoint."""
     before = read_record(checkpoint)["settings"]
     now = json.loads(json.dumps(settings, default=str))
-    names = sorted(name for name in {*before, *now} - HARMLESS if before.get(name) != now.get(name))
+    known = (before.keys() & now.keys()) - HARMLESS  # a setting that came later stays what it was: not there
+    names = sorted(name for name in known if before[name] != now[name])
     if names:
-        changes = ", ".join(f"{name} {before.get(name)} (now {now.get(name)})" for name in names)
+        changes = ", ".join(f"{name} {before[name]} (now {now[name]})" for name in names)
         raise ValueError(
             f"{checkpoint} was made with other settings: {changes}. Use the same, or start a new run from the weights "
             "that the checkpoint holds, in another --output."

@@ -20,14 +20,15 @@ from ..model_loaders.svd import SVDParts, load_svd_parts
 from ..model_loaders.tiny import load_tiny
 from ..model_loaders.weights import read_config, read_weights
 from ..networks.pose_net import PoseNet
-from ..networks.svd_unet import SVD_XT, build_unet
+from ..networks.svd_unet import build_unet
 from ..pipelines.mimicmotion import Settings
+from ..runtime import use
 from .latent_cache import LatentCache
 from .mimicmotion import MimicMotionTraining, WindowLayout
 from .samples import ENDLESS, Samples
 from .settings import Loop, TrainMimicMotion
 from .step import Recipe
-from .trainer import Trainer, make_accelerator
+from .trainer import Trainer, make_accelerator, runtime_of
 from .validation import Validation, validation_clips
 
 READING = Reading()
@@ -40,19 +41,20 @@ def train_mimicmotion(
     if loop.threads:
         torch.set_num_threads(loop.threads)
     accelerator = make_accelerator(loop)
-    torch.manual_seed(loop.seed)  # for fresh networks
-    parts = load_tiny()[1] if str(job.svd) == "tiny" else load_svd_parts(job.svd)
-    system = mimicmotion_system(job, loop, starting_networks(job), parts)
-    system.check_size(job.size)
-    options = asdict(reading)
-    source = open_dataset(job.data, **options) if source is None else source
-    loop.output.mkdir(parents=True, exist_ok=True)
-    samples = _samples(job, loop, options, source=source, system=system, accelerator=accelerator)
-    validate = None
-    if loop.validate_every and accelerator.is_main_process:
-        validate = Validation(system, _validation_clips(job, options), loop.output / "validation", loop.seed)
-    settings = {**asdict(loop), **asdict(job), **options}
-    Trainer(accelerator, system, samples, loop, settings=settings, validate=validate).run()
+    with use(runtime_of(accelerator)):
+        torch.manual_seed(loop.seed)  # for fresh networks
+        parts = load_tiny()[1] if str(job.svd) == "tiny" else load_svd_parts(job.svd)
+        system = mimicmotion_system(job, loop, starting_networks(job), parts)
+        system.check_size(job.size)
+        options = asdict(reading)
+        source = open_dataset(job.data, **options) if source is None else source
+        loop.output.mkdir(parents=True, exist_ok=True)
+        samples = _samples(job, loop, options, source=source, system=system, accelerator=accelerator)
+        validate = None
+        if loop.validate_every and accelerator.is_main_process:
+            validate = Validation(system, _validation_clips(job, options), loop.output / "validation", loop.seed)
+        settings = {**asdict(loop), **asdict(job), **options}
+        Trainer(accelerator, system, samples, loop, settings=settings, validate=validate).run()
 
 
 def _validation_clips(job: TrainMimicMotion, options: dict[str, Any]) -> list[Clip]:
@@ -117,7 +119,7 @@ def _plain_unet(path: Path) -> Any:
         weights = without_prefix(weights, "unet.")
     elif content.kind != "svd_unet":
         raise not_what_was_expected(path, content, "the weights of SVD's UNet")
-    return assemble(partial(build_unet, config_of_unet(read_config(path)) or SVD_XT), weights, "SVD's UNet", path)
+    return assemble(partial(build_unet, config_of_unet(read_config(path))), weights, "SVD's UNet", path)
 
 
 def _json(path: Path) -> dict[str, Any]:

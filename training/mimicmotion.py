@@ -171,6 +171,12 @@ class MimicMotionTraining:
         half: bool = True,
         sampling: Settings = SAMPLING,
     ) -> None:
+        asked, given = networks.unet.config.cross_attention_dim, parts.image_encoder.config.projection_dim
+        if asked != given:
+            raise ValueError(
+                f"The UNet takes picture embeddings of {asked} numbers, but the image tower gives {given}; "
+                "use the networks that belong together."
+            )
         self.module = PosedUNet(networks.unet.float(), networks.pose_net.float()).train()
         self.module.unet.requires_grad_(part != "pose_net")
         self.module.pose_net.requires_grad_(part != "unet")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..runtime import Runtime, current, use
+from ..runtime import Runtime, current
 from .checkpoints import AVERAGE, STATE, check_same, chosen, disk_full, finish, partial_folder, read_record, step_of
 from .optimisation import MovingAverage, adamw, schedule, trained
 from .samples import Numbers, Samples, batches, torch_generator
@@ -52,6 +52,13 @@ def make_accelerator(loop: Loop) -> Accelerator:
         step_scheduler_with_optimizer=False,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],  # others wait while one validates
     )
+
+
+def runtime_of(accelerator: Accelerator) -> Runtime:
+    """The runtime of a process: where accelerate put it; only the main process shows its progress."""
+    runtime = current() if accelerator.is_main_process else Runtime(dtype=current().dtype)
+    runtime.device = accelerator.device
+    return runtime
 
 
 class Trainer:
@@ -98,9 +105,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train up to the last step, from the checkpoint that the settings choose."""
-        runtime = current() if self.accelerator.is_main_process else Runtime(self.accelerator.device, current().dtype)
-        runtime.device = self.accelerator.device
-        with use(runtime), _Interruption(self):
+        with _Interruption(self):
             self._resume()
             log = _Log(self.loop, self.step) if self.accelerator.is_main_process else None
             try:
