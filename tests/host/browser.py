@@ -21,7 +21,7 @@ from .live import Server, free_port
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TIMEOUT = 600  # seconds; a loaded machine needs one minute for the page alone
-WINDOW = (1920, 1080)
+WINDOW = (1560, 1080)  # a shipped workflow about fills it
 SETTLE = 1.5  # seconds until the canvas is drawn anew
 SETTINGS = {  # of a user who has seen the greeting and knows which files are missing; nothing lies over the canvas
     "Comfy.TutorialCompleted": True,
@@ -37,8 +37,9 @@ DROP = """(async () => {
   return window.app.graph._nodes.length;
 })()"""
 RUN = "document.querySelector('[data-testid=queue-button] button, .comfyui-queue-button button').click()"
+ENDED = "fetch('/history').then(answer => answer.json()).then(history => Object.keys(history).length)"
 VIDEOS = (
-    """Object.values(app.nodeOutputs).flatMap(o => o.images || []).filter(i => i.filename.endsWith('.mp4')).length"""
+    """app.graph._nodes.filter(n => n.type == 'SaveVideo' && !(app.nodeOutputs[n.id]?.images || []).length).length"""
 )
 SHOW = "app.canvas.ds.scale = %f; app.canvas.ds.offset = [%f, %f]; app.canvas.setDirty(true, true)"
 CANVAS = "(({left, top, width, height}) => [left, top, width, height])(app.canvas.canvas.getBoundingClientRect())"
@@ -80,10 +81,12 @@ class Page:
         time.sleep(SETTLE)
         return count
 
-    def run(self, videos: int = 1) -> None:
-        """Press the run button, and wait until so many videos are shown."""
+    def run(self) -> None:
+        """Press the run button, and wait for the end and for the videos to be shown."""
+        ended = self.evaluate(ENDED)
         self.evaluate(RUN)
-        self.wait_for(f"{VIDEOS} >= {videos}")
+        self.wait_for(f"{ENDED}.then(count => count > {ended})")
+        self.wait_for(f"{VIDEOS} == 0")
         time.sleep(2 * SETTLE)  # the videos are loaded
 
     def workflow(self) -> dict[str, Any]:
@@ -105,24 +108,22 @@ class Page:
         return self.picture()
 
     def part(self, *node_types: str, margin: int = 24) -> Image.Image:
-        """The part of the canvas with the nodes of these types, at its full size."""
+        """The part of the canvas with the nodes of these types, at its full size where it fits."""
         boxes = [[*n["pos"], *n["size"]] for n in self.workflow()["nodes"] if n["type"] in node_types]
         boxes = [[x, y - 30, width, height + 30] for x, y, width, height in boxes]  # with the title
-        left, top, width, height = self._show(boxes, top=80, left=80, scale=1.0)
+        left, top, width, height = self._show(boxes, top=110, left=320, largest=1.0)
         whole = self.picture()
         crop = [left - margin, top - margin, left + width + margin, top + height + margin]
         return whole.crop([max(0, crop[0]), max(0, crop[1]), min(whole.width, crop[2]), min(whole.height, crop[3])])
 
-    def _show(
-        self, boxes: list[list[float]], top: int, left: int, scale: float | None = None
-    ) -> tuple[int, int, int, int]:
+    def _show(self, boxes: list[list[float]], top: int, left: int, largest: float = 2.0) -> tuple[int, int, int, int]:
         """Move the canvas so that boxes are seen; where they then are in the window: left, top, width, height."""
         x0, y0 = (min(box[axis] for box in boxes) for axis in (0, 1))
         width, height = (max(box[axis] + box[axis + 2] for box in boxes) - start for axis, start in ((0, x0), (1, y0)))
         at, above, wide, high = self.evaluate(CANVAS)
         # bars of the frontend lie over the canvas on its left and upper side
         left, top = max(0, 70 - at) + left, max(0, top - above)
-        scale = scale or min((wide - left - 20) / width, (high - top - 20) / height)
+        scale = min(largest, (wide - left - 20) / width, (high - top - 20) / height)
         self.evaluate(SHOW % (scale, left / scale - x0, top / scale - y0))
         time.sleep(SETTLE)
         return round(at + left), round(above + top), round(width * scale), round(height * scale)

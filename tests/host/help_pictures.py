@@ -26,7 +26,7 @@ def help_pictures(host: Host) -> dict[str, Image.Image]:
         "ChoreoPoseOverlay": in_a_row([(f"frame {k}", demo.overlay(demo.poses, k)) for k in demo.shown]),
         "ChoreoDrawPoses": in_a_row([(s, demo.drawn(demo.poses, s)) for s in host.module("pose.styles").STYLES]),
         "ChoreoAlignPoses": _alignment(demo),
-        "ChoreoFitPicture": in_a_row([("picture", demo.reference), ("1024 x 576", demo.fitted(1024, 576))]),
+        "ChoreoFitPicture": in_a_row([("picture", demo.reference), ("576 x 576", demo.fitted(576, 576))]),
         "ChoreoMimicMotionSampler": _sampling(demo),
         "ChoreoLatentFusion": fusion_chart(host),
     }
@@ -66,9 +66,10 @@ class _Demo:
         """The reference at another size."""
         return tile(self.host.run("ChoreoFitPicture", picture=self.picture, width=width, height=height)[0])
 
-    def aligned(self, method: str) -> tuple[Value, Value, Value]:
+    def aligned(self, method: str, scale: int = 1) -> tuple[Value, Value, Value]:
         """(poses, reference pose, the picture at the video's size)."""
-        picture = Value(self.host.run("ChoreoFitPicture", picture=self.picture, **DEMO_SIZE)[0])
+        size = {name: scale * side for name, side in DEMO_SIZE.items()}
+        picture = Value(self.host.run("ChoreoFitPicture", picture=self.picture, **size)[0])
         poses, reference, _ = self.host.run(
             "ChoreoAlignPoses", poses=self.poses, reference=picture, detector=self.detector, method=method
         )
@@ -78,9 +79,9 @@ class _Demo:
 def _alignment(demo: _Demo) -> Image.Image:
     tiles = [("driving frame", demo.overlay(demo.poses, demo.middle))]
     for method in ("none", "mimicmotion"):
-        poses, _, picture = demo.aligned(method)
+        poses, _, picture = demo.aligned(method, scale=3)
         still = Value(picture.value.repeat(len(poses.value), 1, 1, 1))
-        tiles.append((f"on the reference: {method}", demo.overlay(poses, demo.middle, still)))
+        tiles.append((method, demo.overlay(poses, demo.middle, still)))
     return in_a_row(tiles)
 
 

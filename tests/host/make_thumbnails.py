@@ -22,10 +22,11 @@ from .workflow_plans import DEMO_SIZE, PLANS
 HEIGHT, FRAMES, FRAME = 288, 16, 12
 TILES = {  # node types whose pictures stand side by side
     "choreo_tiny_demo": ("ChoreoFitPicture", "ChoreoDrawPoses", "ChoreoDecodeVideo"),
-    "mimicmotion_basic": ("ChoreoFitPicture", "ChoreoDrawPoses"),
-    "mimicmotion_ksampler_latent_fusion": ("ChoreoDrawPoses", "ChoreoDrawPoses", "ChoreoDrawPoses"),
+    "mimicmotion_basic": ("ChoreoDrawPoses", "ChoreoDecodeVideo"),
+    "mimicmotion_ksampler_latent_fusion": ("ChoreoDecodeVideo", "ChoreoDecodeVideo", "ChoreoDecodeVideo"),
     "pose_toolkit": ("ChoreoPoseOverlay", "ChoreoDrawPoses"),
 }
+STEPS = {"ChoreoMimicMotionSampler": {"steps": 10, "schedule": "ays"}, "KSampler": {"steps": 25}}
 
 
 def thumbnail(host: Host, name: str) -> Image.Image:
@@ -33,7 +34,10 @@ def thumbnail(host: Host, name: str) -> Image.Image:
     prompt = on_tiny(to_api(json.loads(path_of(name).read_text(encoding="utf-8")), object_info(host)))
     for node in prompt.values():
         if node["class_type"] == "ChoreoFitPicture":
-            node["inputs"] |= {name: 2 * side for name, side in DEMO_SIZE.items()}
+            node["inputs"] |= DEMO_SIZE
+        if node["class_type"] == "ChoreoDrawPoses":
+            node["inputs"] |= {"style": "classic", "height": HEIGHT}  # MimicMotion's own is dark and thin
+        node["inputs"] |= STEPS.get(node["class_type"], {})
         if node["class_type"] == "ChoreoExtractPoses":
             node["inputs"]["max_frames"] = FRAMES
     result = run(host, _needed(prompt, TILES[name]))

@@ -29,7 +29,7 @@ def test_a_mode_does_not_change_the_video(one_host: Host, on_cpu: Outcome, mode:
 
 def test_what_grows_with_a_clip(host: Host) -> None:
     frames = 6
-    graph = loaders() | {"condition": ("ChoreoMimicMotionConditioning", clip(pose_pictures(frames - 1)))}
+    graph = loaders() | {"condition": ("ChoreoMimicMotionConditioning", clip(pose_pictures(frames)))}
     outputs = host.queue(graph).outputs
     positive, _, latent = outputs["condition"]
     features = positive[0][1]["choreo_poses"].features

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -133,5 +134,7 @@ def test_templates_help_and_translations_are_served(server: Server, info: dict) 
     for node_id in (name for name in info if name.startswith("Choreo")):
         page = server.get(f"/extensions/choreo/docs/{node_id}.md").decode()
         assert page == (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+        for picture in re.findall(r"!\[.*?\]\((.*?)\)", page):
+            assert server.get(f"/extensions/choreo/docs/{picture}")[:2] == b"\xff\xd8"
         assert translations["zh"]["nodeDefs"][node_id]["display_name"] != info[node_id]["display_name"]
     assert json.dumps(translations["en"]["nodeDefs"])
