@@ -31,10 +31,14 @@ SETTINGS = {  # of a user who has seen the greeting and knows which files are mi
 }
 # the default workflow is what the frontend opens last
 READY = "!!(window.app && app.graph && app.canvas && app.vueAppReady !== false && app.graph._nodes.length)"
+# the frontend of ComfyUI 0.3 comes back from handleFile before the workflow is there
 DROP = """(async () => {
   const file = new File([%s], '%s.json', {type: 'application/json'});
-  await window.app.handleFile(file);
-  return window.app.graph._nodes.length;
+  app.graph._nodes.forEach(node => { node.fromBefore = true; });
+  await app.handleFile(file);
+  const loaded = () => app.graph._nodes.length && !app.graph._nodes.some(node => node.fromBefore);
+  while (!loaded()) await new Promise(resolve => setTimeout(resolve, 200));
+  return app.graph._nodes.length;
 })()"""
 RUN = "document.querySelector('[data-testid=queue-button] button, .comfyui-queue-button button').click()"
 ENDED = "fetch('/history').then(answer => answer.json()).then(history => Object.keys(history).length)"
