@@ -143,8 +143,8 @@ def decode(job: Decode, device: Device) -> None:
 def demo(job: Demo, device: Device) -> None:
     """Animate the embedded picture with the embedded video by the tiny model; needs no files and no network."""
     with device.in_use():
-        video, picture = run_demo(job)
-        print(f"Wrote {video}, and all its stages in {picture}")
+        video, together, picture = run_demo(job)
+        print(f"Wrote {video}; with reference, poses and truth beside it: {together} and {picture}")
 
 
 def train() -> None:

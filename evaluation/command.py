@@ -13,7 +13,7 @@ from typing import Literal
 from ..conditioning.picture import check_size
 from ..datasets.clips import ClipSource
 from ..datasets.open import PUPPETS, open_dataset
-from ..model_loaders.tiny import DETECTOR_FILE, POSE_FILE, TINY_FOLDER, tiny_is_trained
+from ..model_loaders.tiny import DETECTOR_FILE, POSE_FILE, TINY_FOLDER
 from ..pipelines.inputs import Detection
 from ..pipelines.job import Weights
 from ..pipelines.mimicmotion import Settings as Sampling
@@ -95,8 +95,6 @@ def own_detector(detection: Detection, networks: Weights) -> Detection:
 def load_system(job: Evaluate, sampling: Sampling | None = None) -> MimicMotion:
     """The networks of a job as a system; ValueError when size or windows do not suit them."""
     networks, parts = job.networks.load()
-    if job.networks.model == "tiny" and not tiny_is_trained():
-        log.info("The tiny model is not trained: it makes noise, and no target can be reached.")
     system = MimicMotion(networks, parts, sampling or job.sampling, fusion=job.fusion)
     check_size(*job.settings().size, size_multiple(networks, parts))
     check_window(system.window, system.settings.overlap)

@@ -18,12 +18,12 @@ class ChoreoDemoInputs(io.ComfyNode):
             node_id="ChoreoDemoInputs",
             display_name="Demo Inputs",
             category=CATEGORY,
-            description="The picture and the video that come with the pack: figures that the built-in tiny networks "
-            "understand. With your own files use Load Image and Load Video.",
+            description="The picture and the video that come with the pack: drawn puppets that the built-in tiny "
+            "networks understand. With your own files use Load Image and Load Video.",
             inputs=[],
             outputs=[
-                io.Image.Output("picture", display_name="picture", tooltip="A figure to animate."),
-                io.Video.Output("video", display_name="video", tooltip="Another figure, moving."),
+                io.Image.Output("picture", display_name="picture", tooltip="A puppet to animate."),
+                io.Video.Output("video", display_name="video", tooltip="Another puppet, dancing."),
             ],
         )
 

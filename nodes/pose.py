@@ -32,14 +32,14 @@ class ChoreoLoadPoseDetector(io.ComfyNode):
                     options=names,
                     default=folders.preferred(names, "yolox_l.onnx"),
                     tooltip="Network that finds people: yolox_l.onnx in models/dwpose. "
-                    "The built-in one only sees the figures of the demo.",
+                    "The built-in one only sees puppets like those of the demo.",
                 ),
                 io.Combo.Input(
                     "pose_model",
                     options=names,
                     default=folders.preferred(names, "dw-ll_ucoco_384.onnx"),
                     tooltip="Network that finds 133 points of each person: dw-ll_ucoco_384.onnx in models/dwpose. "
-                    "The built-in one only sees the figures of the demo.",
+                    "The built-in one only sees puppets like those of the demo.",
                 ),
                 io.Combo.Input(
                     "provider",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
 from ..media.pictures import load_picture, save_picture
+from ..media.strips import resized, strip
 from ..media.video import open_source
+from ..media.write import VideoWriter
+from .driving import PoseSettings
+from .inputs import Clip
 from .job import Animate, Weights, animate_to_file
 from .mimicmotion import Settings
 
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "demo"
-STRIP_FRAMES = 4
+REFERENCE_FILE, DRIVING_FILE, TRUTH_FILE = "reference.png", "driving.mp4", "truth.mp4"
+SIZE = (128, 128)
 
 
 @dataclass(frozen=True)
@@ -22,40 +27,37 @@ class Demo:
     """Animate the embedded picture with the embedded video by the tiny model; needs no files and no network."""
 
     output: Path = Path("outputs/demo.mp4")
-    """The video to write; the poses and a picture of all stages are written beside it."""
+    """The video to write; beside it NAME_poses.mp4, NAME_side_by_side.mp4 and a picture of some frames, NAME.png."""
 
 
-def run_demo(demo: Demo) -> tuple[Path, Path]:
-    """Run the demo; returns the paths of the video and of the picture of its stages."""
-    reference, video = DEMO_FOLDER / "reference.png", DEMO_FOLDER / "driving.mp4"
-    poses = demo.output.with_name(demo.output.stem + "_poses.mp4")
-    settings = Settings(steps=10, schedule="ays")
-    job = Animate(reference, video, output=demo.output, save_pose_video=poses, size=(128, 192), sampling=settings)
-    animate_to_file(replace(job, networks=Weights("tiny")))
-    strip = demo.output.with_suffix(".png")
-    save_picture(strip, _strip(load_picture(reference), [video, poses, demo.output]))
-    return demo.output, strip
+def run_demo(demo: Demo) -> tuple[Path, Path, Path]:
+    """Run the demo; returns the paths of the video, of the side-by-side video and of the picture.
 
-
-def _strip(reference: np.ndarray, videos: list[Path]) -> np.ndarray:
-    """The reference, and to its right a row per video with some of its frames, uint8 RGB."""
-    height, width = open_source(videos[-1]).size
-    rows = [_some_frames(path, (height, width)) for path in videos]
-    picture = np.full((height * len(rows), width * (STRIP_FRAMES + 1), 3), 24, dtype=np.uint8)
-    picture[:height, :width] = _resized(reference, (height, width))
-    for r, row in enumerate(rows):
-        for c, frame in enumerate(row, start=1):
-            picture[r * height : (r + 1) * height, c * width : (c + 1) * width] = frame
-    return picture
-
-
-def _some_frames(path: Path, size: tuple[int, int]) -> list[np.ndarray]:
-    source = open_source(path)
-    step = max(1, source.num_frames // STRIP_FRAMES)
-    return [_resized(frame, size) for frame in islice(source, 0, step * STRIP_FRAMES, step)]
-
-
-def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    import cv2
-
-    return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
+    Side by side: reference, driving pose, result, and the truth: the same character drawn in the same motion.
+    """
+    poses = demo.output.with_name(f"{demo.output.stem}_poses.mp4")
+    job = Animate(
+        DEMO_FOLDER / REFERENCE_FILE,
+        DEMO_FOLDER / DRIVING_FILE,
+        output=demo.output,
+        save_pose_video=poses,
+        side_by_side=False,
+        size=SIZE,
+        clip=Clip(stride=1),
+        pose=PoseSettings(align="none"),  # the puppets have the same proportions and stand alike
+        networks=Weights("tiny"),
+        sampling=Settings(),
+    )
+    animate_to_file(job)
+    reference = resized(load_picture(job.reference), SIZE)
+    rows = [
+        np.stack([resized(frame, SIZE) for frame in open_source(path)])
+        for path in (poses, demo.output, DEMO_FOLDER / TRUTH_FILE)
+    ]
+    together = demo.output.with_name(f"{demo.output.stem}_side_by_side.mp4")
+    with VideoWriter(together, (SIZE[0], 4 * SIZE[1]), open_source(demo.output).fps) as video:
+        for frames in zip(repeat(reference), *rows, strict=False):
+            video.write(np.hstack(frames))
+    picture = demo.output.with_suffix(".png")
+    save_picture(picture, strip(reference, rows))
+    return demo.output, together, picture

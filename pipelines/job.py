@@ -19,7 +19,7 @@ from ..media.video import open_source
 from ..model_loaders.catalogue import find_file, require_file
 from ..model_loaders.mimicmotion import MimicMotionNetworks, load_mimicmotion
 from ..model_loaders.svd import SVDParts, load_svd_parts
-from ..model_loaders.tiny import DETECTOR_FILE, POSE_FILE, TINY_FOLDER, load_tiny, tiny_is_trained
+from ..model_loaders.tiny import DETECTOR_FILE, POSE_FILE, TINY_FOLDER, load_tiny
 from ..pose.openpose_json import save_json
 from ..runtime import current
 from ..samplers.windows import check_window
@@ -174,8 +174,6 @@ def animate_to_file(job: Animate) -> Path:
     picture = cover_crop(picture, job.video_size(picture))
     networks, parts = job.networks.load()
     check_window(job.sampling.window or networks.window, job.sampling.overlap)
-    if job.networks.model == "tiny" and not tiny_is_trained():
-        log.info("The tiny model is not trained: its video is noise, and only shows that every stage works.")
     driving = inputs.drive(picture, STYLE)
     for note in driving.notes:
         log.info(note)

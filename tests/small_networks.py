@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from choreo.model_loaders.mimicmotion import MimicMotionNetworks
 from choreo.model_loaders.svd import SVDParts
-from choreo.model_loaders.tiny import TINY_IMAGE_TOWER, TINY_UNET, TINY_VAE
+from choreo.model_loaders.untrained import UNTRAINED_IMAGE_TOWER, UNTRAINED_UNET, UNTRAINED_VAE
 from choreo.networks.image_tower import build_image_tower
 from choreo.networks.pose_net import PoseNet
 from choreo.networks.svd_unet import build_unet
@@ -27,10 +27,10 @@ def scrambled(module, seed):
 
 
 def small_unet():
-    return scrambled(build_unet(TINY_UNET), 1)
+    return scrambled(build_unet(UNTRAINED_UNET), 1)
 
 
 def small_networks():
-    networks = MimicMotionNetworks(small_unet(), scrambled(PoseNet(TINY_UNET["block_out_channels"][0]), 2), WINDOW)
-    tower, vae = scrambled(build_image_tower(TINY_IMAGE_TOWER), 3), scrambled(build_video_vae(TINY_VAE), 4)
+    networks = MimicMotionNetworks(small_unet(), scrambled(PoseNet(UNTRAINED_UNET["block_out_channels"][0]), 2), WINDOW)
+    tower, vae = scrambled(build_image_tower(UNTRAINED_IMAGE_TOWER), 3), scrambled(build_video_vae(UNTRAINED_VAE), 4)
     return networks, SVDParts(vae, tower)

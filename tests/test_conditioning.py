@@ -17,7 +17,7 @@ from choreo.conditioning.picture import (
     video_size,
 )
 from choreo.model_loaders.svd import SVDParts
-from choreo.model_loaders.tiny import TINY_IMAGE_TOWER
+from choreo.model_loaders.untrained import UNTRAINED_IMAGE_TOWER
 from choreo.networks.image_tower import build_image_tower
 from choreo.quirks import PUBLISHED
 from choreo.runtime import Runtime, use
@@ -169,7 +169,7 @@ def test_conditioning_shapes_strength_and_noise(networks):
 
 
 def test_the_picture_comes_to_the_size_of_the_tower(networks):
-    tower = scrambled(build_image_tower(TINY_IMAGE_TOWER | {"image_size": 96}), 3)
+    tower = scrambled(build_image_tower(UNTRAINED_IMAGE_TOWER | {"image_size": 96}), 3)
     parts = SVDParts(networks[1].vae, tower)
     picture = _picture(32, 48)
     embeds = condition(networks[0], parts, picture, [picture] * 2, seeded_noise(0)).image_embeds

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from choreo import doctor
-from choreo.model_loaders.tiny import write_tiny
+from choreo.model_loaders.untrained import write_untrained
 from choreo.runtime import Runtime, use
 
 
@@ -25,7 +25,7 @@ def _machine_without_models(tmp_path, monkeypatch):
 @pytest.fixture
 def models(tmp_path) -> Path:
     """A models folder with a readable MimicMotion, and SVD by name."""
-    write_tiny(tmp_path / "tiny")
+    write_untrained(tmp_path / "tiny")
     folder = tmp_path / "mine"
     (folder / "stable-video-diffusion-img2vid-xt").mkdir(parents=True)
     name = "MimicMotionMergedUnet_1-0-fp16.safetensors"

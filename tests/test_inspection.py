@@ -6,7 +6,8 @@ import pytest
 import torch
 from choreo.model_loaders import inspection
 from choreo.model_loaders.inspection import inspect
-from choreo.model_loaders.tiny import UNET_FILE, write_tiny
+from choreo.model_loaders.tiny import UNET_FILE
+from choreo.model_loaders.untrained import write_untrained
 from choreo.model_loaders.weights import read_metadata, read_weights
 from safetensors.torch import save_file
 
@@ -16,7 +17,7 @@ from . import manifests
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
-    write_tiny(folder)
+    write_untrained(folder)
     return folder
 
 

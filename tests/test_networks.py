@@ -6,7 +6,7 @@ import pytest
 import torch
 from choreo.model_loaders.assemble import skeleton
 from choreo.model_loaders.random_weights import random_weights
-from choreo.model_loaders.tiny import TINY_IMAGE_TOWER, TINY_UNET, TINY_VAE
+from choreo.model_loaders.untrained import UNTRAINED_IMAGE_TOWER, UNTRAINED_UNET, UNTRAINED_VAE
 from choreo.networks.image_tower import build_image_tower
 from choreo.networks.pose_net import PoseNet
 from choreo.networks.svd_unet import build_unet, predict
@@ -17,8 +17,8 @@ FRAMES, HEIGHT, WIDTH = 3, 6, 4
 
 @pytest.fixture(scope="module")
 def unet():
-    module = build_unet(TINY_UNET)
-    module.load_state_dict(random_weights(lambda: build_unet(TINY_UNET), seed=0, dtype=torch.float32))
+    module = build_unet(UNTRAINED_UNET)
+    module.load_state_dict(random_weights(lambda: build_unet(UNTRAINED_UNET), seed=0, dtype=torch.float32))
     return module.eval().requires_grad_(False)
 
 
@@ -108,7 +108,7 @@ def test_gradients_reach_the_pose(unet):
 
 @pytest.mark.parametrize(
     ("build", "config"),
-    [(build_unet, TINY_UNET), (build_video_vae, TINY_VAE), (build_image_tower, TINY_IMAGE_TOWER)],
+    [(build_unet, UNTRAINED_UNET), (build_video_vae, UNTRAINED_VAE), (build_image_tower, UNTRAINED_IMAGE_TOWER)],
 )
 def test_skeletons_take_no_memory_for_weights(build, config):
     module = skeleton(lambda: build({"_class_name": "ignored", **config}))
@@ -122,8 +122,11 @@ def test_full_unet_has_the_published_size():
 
 
 def test_tower_from_a_skeleton_equals_a_tower_built_with_memory():
-    weights = random_weights(lambda: build_image_tower(TINY_IMAGE_TOWER), seed=0, dtype=torch.float32)
-    plain, assigned = build_image_tower(TINY_IMAGE_TOWER), skeleton(lambda: build_image_tower(TINY_IMAGE_TOWER))
+    weights = random_weights(lambda: build_image_tower(UNTRAINED_IMAGE_TOWER), seed=0, dtype=torch.float32)
+    plain, assigned = (
+        build_image_tower(UNTRAINED_IMAGE_TOWER),
+        skeleton(lambda: build_image_tower(UNTRAINED_IMAGE_TOWER)),
+    )
     plain.load_state_dict(weights)
     assigned.load_state_dict(weights, assign=True)
     pixels = torch.rand(1, 3, 224, 224)

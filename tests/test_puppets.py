@@ -8,7 +8,6 @@ from hashlib import sha256
 
 import numpy as np
 import pytest
-
 from choreo.datasets.puppets import Puppets, render
 from choreo.datasets.puppets.motion import CHANNELS, KINDS, draw_motion
 from choreo.datasets.puppets.skeleton import HIDDEN, pose_skeleton

@@ -19,7 +19,8 @@ from choreo.datasets.puppets import Puppets
 from choreo.media.video import open_source
 from choreo.model_loaders.mimicmotion import load_mimicmotion
 from choreo.model_loaders.svd import load_svd_parts
-from choreo.model_loaders.tiny import SVD_FOLDER, TINY_UNET, UNET_FILE
+from choreo.model_loaders.tiny import SVD_FOLDER, UNET_FILE
+from choreo.model_loaders.untrained import UNTRAINED_UNET
 from choreo.pipelines.mimicmotion import Settings, animate
 from choreo.runtime import Runtime, use
 from choreo.training.checkpoints import checkpoints
@@ -221,7 +222,7 @@ def test_pose_net_alone_in_half_precision_from_a_plain_unet(tmp_path: Path) -> N
     parts = small_parts(tmp_path / "parts")
     unet = {name: t for name, t in load_file(parts / UNET_FILE).items() if name.startswith("unet.")}
     plain = tmp_path / "svd_unet.safetensors"
-    save_file({name[5:]: t for name, t in unet.items()}, plain, {"config": json.dumps({"unet": TINY_UNET})})
+    save_file({name[5:]: t for name, t in unet.items()}, plain, {"config": json.dumps({"unet": UNTRAINED_UNET})})
     fresh = starting_networks(TrainMimicMotion("puppets", parts / SVD_FOLDER, unet=plain, frames=3))
     assert not fresh.pose_net.final_proj.weight.any()
     settings = {"train": "pose_net", "mixed_precision": "bf16", "gradient_checkpointing": True, "workers": 1}

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import torch
-from choreo.model_loaders.tiny import SVD_FOLDER, TINY_UNET, write_tiny
+from choreo.model_loaders.tiny import SVD_FOLDER
+from choreo.model_loaders.untrained import UNTRAINED_UNET, write_untrained
 from choreo.runtime import Runtime, use
 from choreo.training.command import train_mimicmotion
 from choreo.training.mimicmotion import MimicMotionTraining
@@ -37,8 +38,8 @@ SETTINGS = {
 def small_parts(folder: Path) -> Path:
     """A folder with a small VAE and image tower, and the configuration of a small UNet; made where missing."""
     if not (folder / "networks.json").is_file():
-        write_tiny(folder)
-        (folder / "networks.json").write_text(json.dumps({"unet": TINY_UNET}), encoding="utf-8")
+        write_untrained(folder)
+        (folder / "networks.json").write_text(json.dumps({"unet": UNTRAINED_UNET}), encoding="utf-8")
     return folder
 
 

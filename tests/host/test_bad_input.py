@@ -39,7 +39,7 @@ def model_folder(host: Host, tmp_path: Path, monkeypatch) -> Path:
     """A models folder for MimicMotion and for SVD's parts, with the tiny model's files in it."""
     import folder_paths
 
-    host.module("model_loaders.tiny").write_tiny(tmp_path)
+    host.module("model_loaders.untrained").write_untrained(tmp_path)
     suffixes = {".safetensors", ".pth", ".ckpt"}
     for key in ("mimicmotion", "diffusers"):
         monkeypatch.setitem(folder_paths.folder_names_and_paths, key, ([str(tmp_path)], suffixes))

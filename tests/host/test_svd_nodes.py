@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -47,8 +48,8 @@ def test_decoding_does_not_follow_free_memory(host: Host, monkeypatch) -> None:
 def test_loaders_take_files(host: Host, tmp_path, monkeypatch) -> None:
     import folder_paths
 
-    tiny = host.module("model_loaders.tiny")
-    tiny.write_tiny(tmp_path / "written")
+    tiny = host.module("model_loaders.tiny").TINY_FOLDER
+    shutil.copytree(tiny, tmp_path / "written")
     files = {"mimicmotion": tmp_path / "written", "diffusers": tmp_path / "written"}
     for key, folder in files.items():
         monkeypatch.setitem(folder_paths.folder_names_and_paths, key, ([str(folder)], {".safetensors"}))
@@ -70,7 +71,7 @@ def test_a_unet_alone_finds_its_pose_net(host: Host, tmp_path, monkeypatch) -> N
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    host.module("model_loaders.tiny").write_tiny(tmp_path)
+    host.module("model_loaders.untrained").write_untrained(tmp_path)
     with safe_open(tmp_path / "MimicMotion_tiny.safetensors", "pt") as file:
         weights, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
     for prefix, name in (("unet.", "deep/unet.safetensors"), ("pose_net.", "mimic_motion_pose_net.safetensors")):

@@ -94,7 +94,7 @@ def test_the_host_needs_neither_diffusers_nor_transformers(host: Host, tmp_path,
 
     import folder_paths
 
-    host.module("model_loaders.tiny").write_tiny(tmp_path)
+    host.module("model_loaders.untrained").write_untrained(tmp_path)
     for key in ("mimicmotion", "diffusers"):
         monkeypatch.setitem(folder_paths.folder_names_and_paths, key, ([str(tmp_path)], {".safetensors"}))
     folder_paths.filename_list_cache.clear()

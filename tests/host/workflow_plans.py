@@ -141,8 +141,8 @@ PLANS = {
 Press **Run**: everything that this workflow needs comes with the pack. It takes some seconds, also without a GPU, and \
 shows that poses, sampling and decoding work here.
 
-The networks are tiny ones with random weights, so **the result is noise in colour**; the poses are real. They only \
-see the figures of the demo.
+The networks are tiny ones, trained on drawn puppets for an hour: **they see and draw nothing but such puppets**, \
+a little blurred. Everything around them is what the real networks use.
 
 ## Next
 Open `mimicmotion_basic` (Templates, Choreo) with your own picture and video.""",

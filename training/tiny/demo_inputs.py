@@ -17,8 +17,8 @@ from ...pipelines.demo import DEMO_FOLDER, DRIVING_FILE, REFERENCE_FILE, TRUTH_F
 
 SIZE = (256, 256)
 FRAMES = 32
-HERO, ACTOR = 3, 11  # numbers of held-out puppets
-MOTION, KIND = 5, "dance"
+HERO, ACTOR = 10, 3  # numbers of held-out puppets
+MOTION, KIND = 3, "dance"
 
 
 def write_demo_inputs(folder: Path = DEMO_FOLDER) -> None:

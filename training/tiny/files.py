@@ -36,7 +36,8 @@ def embed(folder: Path, weights: Path) -> None:
     shutil.copyfile(weights, TINY_FOLDER / UNET_FILE)
     for name in (DETECTOR_FILE, POSE_FILE):
         shutil.copyfile(folder / name, TINY_FOLDER / name)
-    shutil.copytree(folder / SVD_FOLDER, TINY_FOLDER / SVD_FOLDER, dirs_exist_ok=True)
+    # Contents alone: safetensors writes files that only their owner may read.
+    shutil.copytree(folder / SVD_FOLDER, TINY_FOLDER / SVD_FOLDER, dirs_exist_ok=True, copy_function=shutil.copyfile)
 
 
 def _write_part(network: torch.nn.Module, path: Path, config: dict[str, Any]) -> None:

@@ -37,15 +37,20 @@ def clips(puppets: Puppets, number: int, shape: tuple[int, int, int], crop: int 
 def stills(
     puppets: Puppets, number: int, count: int, size: int
 ) -> Iterator[tuple[np.ndarray, Poses, np.ndarray | None]]:
-    """Batch `number`: pictures uint8 (size, size, 3) with poses of one frame; some with their background alone."""
+    """Batch `number`: pictures uint8 (size, size, 3) with poses of one frame; some without a puppet."""
     rng = np.random.default_rng([number, count])
     for i in range(count):
         character = puppets.character(number * count + i)
         pictures, poses = render(character, draw_motion(rng), 1, (size, size), float(rng.uniform(0, 100)))
         empty = None
-        if rng.random() < 0.15:
-            background = paint_background(character, (size, size))
-            empty = cv2.resize(background, (size, size), interpolation=cv2.INTER_AREA)
+        if rng.random() < 0.25:
+            # The puppet's background, or a few blurred colours, down to a single one.
+            cells = int(rng.integers(1, 6))
+            blurred = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+            picture = paint_background(character, (size, size)) if rng.random() < 0.5 else blurred
+            empty = cv2.resize(
+                picture, (size, size), interpolation=cv2.INTER_AREA if len(picture) > size else cv2.INTER_CUBIC
+            )
         yield pictures[0], poses, empty
 
 

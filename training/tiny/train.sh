@@ -5,8 +5,8 @@ set -e
 folder=${1:?usage: train.sh FOLDER}
 choreo=${CHOREO:-.venv/bin/choreo}
 common="--data puppets --svd $folder/svd --size 128 128 --warmup 100 --schedule cosine --clip-gradients 1 --ema 0.995 --checkpoint-every 250 --hand-weight 3"
-short_steps=${SHORT_STEPS:-2400}
-window_steps=${WINDOW_STEPS:-2000}
+short_steps=${SHORT_STEPS:-800}
+window_steps=${WINDOW_STEPS:-400}
 
 # Many characters in windows of the reference and four frames.
 $choreo train mimicmotion $common --config "$folder/mimicmotion.json" --latent-cache "$folder/cache-short" \
