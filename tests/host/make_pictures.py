@@ -76,7 +76,7 @@ def help_pages(host: Host) -> None:
 def demo_strip(host: Host) -> None:
     """The picture of the demo's stages that `choreo demo` writes."""
     demo = host.module("pipelines.demo")
-    _, strip = demo.run_demo(demo.Demo(output=host.folder / "demo.mp4"))
+    *_, strip = demo.run_demo(demo.Demo(output=host.folder / "demo.mp4"))
     with Image.open(strip) as picture:
         _save(picture.convert("RGB"), SCREENSHOTS / "demo.jpg")
 
