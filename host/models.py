@@ -88,6 +88,8 @@ def _model_of_size(
     """SVD in another size than published, which the host cannot detect: from its own classes."""
     host_config = comfy.supported_models.SVD_img2vid(comfy.model_detection.detect_unet_config(dict(weights), ""))
     host_config.unet_config["num_head_channels"] = _head_channels(config)
+    base, *_ = widths = config["block_out_channels"]
+    host_config.unet_config["channel_mult"] = [Multiple(width, base) for width in widths]
     supported = list(host_config.supported_inference_dtypes)
     device, offload_device = mm.get_torch_device(), mm.unet_offload_device()
     dtype = dtype or mm.unet_dtype(
@@ -102,9 +104,22 @@ def _model_of_size(
     return ModelPatcher(model, load_device=device, offload_device=offload_device)
 
 
+class Multiple:
+    """What the host multiplies its first width with to get the width of a level; it need not be a whole number."""
+
+    def __init__(self, width: int, base: int) -> None:
+        self.width, self.base = width, base
+
+    def __mul__(self, channels: int) -> int:
+        return self.width * channels // self.base
+
+    __rmul__ = __mul__
+
+
 def _head_channels(config: Mapping[str, Any]) -> int:
-    widths = zip(config["block_out_channels"], config["num_attention_heads"], strict=True)
-    sizes = {channels // heads for channels, heads in widths}
+    levels = zip(config["down_block_types"], config["block_out_channels"], config["num_attention_heads"], strict=True)
+    *others, (_, channels, heads) = levels  # the last level's attention is in the middle block too
+    sizes = {channels // heads} | {width // count for kind, width, count in others if kind.startswith("CrossAttn")}
     if len(sizes) != 1:
         raise ValueError(
             f"ComfyUI's SVD network needs attention heads of one size, these weights have {sorted(sizes)}."

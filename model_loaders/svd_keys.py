@@ -7,12 +7,14 @@ views of them, or new where something is joined, transposed or folded.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 
 Weights = Mapping[str, torch.Tensor]
 Names = Mapping[str, str]
+
+SVD_ATTENDING = (1, 2, 3)  # up blocks of the published UNet with attention
 
 UNET_OUTSIDE: Names = {
     "conv_in": "input_blocks.0.0",
@@ -79,8 +81,11 @@ def _back(names: Names) -> Names:
 # UNet -----------------------------------------------------------------------------------------------------------------
 
 
-def unet_name_to_ldm(name: str, layers_per_block: int = 2) -> str:
-    """diffusers' name of a UNet weight -> LDM's, without `model.diffusion_model.`."""
+def unet_name_to_ldm(name: str, layers_per_block: int = 2, attending: Collection[int] = SVD_ATTENDING) -> str:
+    """diffusers' name of a UNet weight -> LDM's, without `model.diffusion_model.`.
+
+    attending: the up blocks that have attention; LDM counts an upsampler behind it.
+    """
     found = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)\.(.+)", name)
     if not found:
         return _unet_outside_to_ldm(name)
@@ -90,7 +95,7 @@ def unet_name_to_ldm(name: str, layers_per_block: int = 2) -> str:
     if part == "downsamplers":
         return f"input_blocks.{last}.0.op.{inside.removeprefix('conv.')}"
     if part == "upsamplers":
-        return f"output_blocks.{last}.{1 if level == 0 else 2}.{inside}"
+        return f"output_blocks.{last}.{2 if level in attending else 1}.{inside}"
     blocks = "input_blocks" if side == "down" else "output_blocks"
     return f"{blocks}.{first + index}.{int(part == 'attentions')}.{_unet_inside_to_ldm(inside)}"
 
@@ -146,7 +151,8 @@ def _unet_inside_to_diffusers(inside: str, part: str) -> str:
 
 def unet_to_ldm(weights: Weights, layers_per_block: int = 2) -> dict[str, torch.Tensor]:
     """A UNet's weights from diffusers' naming to LDM's, without `model.diffusion_model.`."""
-    return {unet_name_to_ldm(name, layers_per_block): tensor for name, tensor in weights.items()}
+    attending = {int(found[1]) for name in weights if (found := re.match(r"up_blocks\.(\d+)\.attentions\.", name))}
+    return {unet_name_to_ldm(name, layers_per_block, attending): tensor for name, tensor in weights.items()}
 
 
 def unet_to_diffusers(weights: Weights, layers_per_block: int = 2) -> dict[str, torch.Tensor]:
