@@ -194,8 +194,11 @@ def test_tiles_and_overlaps_stay_near_the_whole(host: Host) -> None:
     whole, tiled = decoded(host, z), decoded(host, z, tile=128, tile_overlap=64)
     frame_by_frame = decoded(host, z, chunk=1)
     assert tiled.shape == whole.shape
-    # group normalisation sees a tile alone; time is mixed all the same
-    assert (tiled - whole).abs().mean() < (frame_by_frame - whole).abs().mean()
+    assert (tiled - whole).abs().mean() < 0.02  # group normalisation sees a tile alone
+    # Time is mixed all the same: it matters as much in tiles whether frames are decoded together.
+    tiles_by_frame = decoded(host, z, tile=128, tile_overlap=64, chunk=1)
+    mixing, mixing_in_tiles = ((a - b).abs().mean() for a, b in ((whole, frame_by_frame), (tiled, tiles_by_frame)))
+    assert mixing > 0 and 0.5 < mixing_in_tiles / mixing < 2
     assert torch.equal(decoded(host, z, chunk=4, overlap=2)[:2], decoded(host, z, chunk=4)[:2])
 
 
