@@ -12,10 +12,10 @@ from .svd_job import TINY, loaders, pose_pictures
 from .test_svd_sampling import stock_graph
 
 RANK, ALPHA, STRENGTH = 2, 1.0, 0.7
-BLOCK = "down_blocks.0.attentions.0"
+BLOCK = "down_blocks.1.attentions.0"
 LAYERS = {  # diffusers' name: LDM's
-    f"{BLOCK}.transformer_blocks.0.attn1.to_q": "input_blocks.1.1.transformer_blocks.0.attn1.to_q",
-    f"{BLOCK}.temporal_transformer_blocks.0.attn1.to_out.0": "input_blocks.1.1.time_stack.0.attn1.to_out.0",
+    f"{BLOCK}.transformer_blocks.0.attn1.to_q": "input_blocks.3.1.transformer_blocks.0.attn1.to_q",
+    f"{BLOCK}.temporal_transformer_blocks.0.attn1.to_out.0": "input_blocks.3.1.time_stack.0.attn1.to_out.0",
 }
 NAMINGS = ("LDM", "PEFT", "Kohya", "Kohya, LDM")
 
