@@ -1,7 +1,7 @@
 """python -m benchmarks [NAME ...] [--save FILE]: Choreo against a plain version of the published code, in one process.
 
-Names: sampling (with decoding), memory, extraction, drawing; all of them without a name. Ratios are published time
-over ours. Absolute times of a shared CPU mean little.
+Names: imports, drawing, extraction, sampling (with decoding), memory; without a name all of them. Ratios are published
+time over ours. Absolute times of a shared CPU mean little.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-NAMES = ("drawing", "extraction", "sampling", "memory")
+NAMES = ("imports", "drawing", "extraction", "sampling", "memory")
 
 
 def machine() -> str:
