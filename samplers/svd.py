@@ -24,6 +24,7 @@ SAMPLERS = ("euler", "animate_lcm")
 BATCH_BELOW = 65536  # latent pixels of a window; larger ones fill a GPU alone, and two at once cost twice the memory
 
 Predict = Callable[..., torch.Tensor]
+Refine = Callable[[torch.Tensor, int], torch.Tensor]  # (x0 (frames, 4, h, w) float32 on the CPU, step from 0) -> x0
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def sample_svd(
     dtype: torch.dtype | None = None,
     quirks: Quirks = CLEAN,
     batch_passes: bool | None = None,
+    refine: Refine | None = None,
     on_step: Callable[[int, torch.Tensor], None] | None = None,
     resume: tuple[int, torch.Tensor] | None = None,
 ) -> torch.Tensor:
@@ -75,6 +77,7 @@ def sample_svd(
     guidance: of the first and the last frame; the unconditional pass is left out when neither exceeds 1.
     dtype: of the UNet's inputs, default the runtime's. Latents, weights and sums stay float32 (see `quirks`).
     batch_passes: the conditional and the unconditional pass in one call; None decides by the size of a window.
+    refine: called as refine(x0, step) with what a step predicts; the step is taken towards what it returns.
     on_step: called with the step's number and the latents after it.
     resume: how many steps of the same run are done already, and the latents after the last of them.
     Raises FloatingPointError naming the step where NaN or infinity appeared, and what the runtime raises on cancel.
@@ -92,11 +95,11 @@ def sample_svd(
     done, x = (0, x) if resume is None else _resumed(*resume, x, noise if sampler == "animate_lcm" else None)
     for i, t in enumerate(times[done:], done):
         sigma, sigma_next = sigmas[i], sigmas[i + 1]
-        scaled = x / (sigma**2 + 1) ** 0.5
-        with_poses = pose_use.active(i, steps)
+        scaled, with_poses = x / (sigma**2 + 1) ** 0.5, pose_use.active(i, steps)
         predictions = _fused_predictions(passes, scaled, t, tiles, with_poses=with_poses, step=(i, steps))
         v = guide(*predictions, ramp) if passes.num_rows == 2 else predictions[0]
         denoised = denoised_from_v(x, v, sigma)
+        denoised = denoised if refine is None else refine(denoised, i)
         if sampler == "animate_lcm":
             fresh = noise(1, *x.shape)[0] if i + 1 < steps else torch.zeros(())
             x = lcm_step(denoised, sigma_next, fresh).to(x.dtype)

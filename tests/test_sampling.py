@@ -219,3 +219,19 @@ def test_animate_lcm_ends_on_a_denoised_clip_and_draws_noise_between():
 
     sample_svd(StandIn(), _conditioning(9), noise, sigmas=lcm_sigmas(3), window=4, overlap=2, sampler="animate_lcm")
     assert asked == [(1, 4, 4, 6, 2)] + [(1, 9, 4, 6, 2)] * 2
+
+
+@pytest.mark.parametrize("sampler", ["euler", "animate_lcm"])
+def test_a_refinement_sees_every_prediction_and_is_stepped_towards(sampler):
+    seen = []
+
+    def refine(x0, step):
+        seen.append((step, x0.clone()))
+        return torch.zeros_like(x0) if step == STEPS - 1 else x0
+
+    sigmas = (karras_sigmas if sampler == "euler" else lcm_sigmas)(STEPS)
+    plain = _sample(sampler=sampler, sigmas=sigmas)
+    refined = _sample(sampler=sampler, sigmas=sigmas, refine=refine)
+    assert [step for step, _ in seen] == list(range(STEPS))
+    torch.testing.assert_close(seen[-1][1], plain)  # at sigma 0 the video is the last prediction
+    torch.testing.assert_close(refined, torch.zeros_like(plain))
