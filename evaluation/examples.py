@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
 from ..datasets.clips import Clip
 from ..media.pictures import save_picture
-from ..media.strips import strip
-from ..media.write import VideoWriter
+from ..media.strips import strip, write_side_by_side
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,4 @@ class Examples:
         elif int(number) < self.clips:
             rows = [clip.pose_pictures, frames, clip.frames]
             save_picture(path.with_suffix(".png"), strip(clip.reference, rows))
-            _save_video(path.with_suffix(".mp4"), clip, rows)
-
-
-def _save_video(path: Path, clip: Clip, rows: list[np.ndarray]) -> None:
-    height, width = clip.reference.shape[:2]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(path, (height, 4 * width), clip.fps) as writer:
-        for pictures in zip(*rows, strict=True):
-            writer.write(np.hstack([clip.reference, *pictures]))
+            write_side_by_side(path.with_suffix(".mp4"), clip.fps, repeat(clip.reference), *rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,7 @@ CLIP_NAMES = ("model.fp16.safetensors", "model.safetensors", "pytorch_model.bin"
 VAE_PREFIX = "first_stage_model."
 CLIP_INNER = "vision_model."
 CLIP_PREFIX = "conditioner.embedders.0.open_clip.model.visual."
+CLASSES = {VAE_FOLDER: "AutoencoderKLTemporalDecoder", CLIP_FOLDER: "CLIPVisionModelWithProjection"}
 
 
 @dataclass(frozen=True)
@@ -130,3 +132,18 @@ def clip_names_of(tower: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -
         for name, tensor in weights.items()
         if not name.endswith("embeddings.position_ids")
     }
+
+
+def write_svd_part(folder: Path, part: str, config: Mapping[str, Any], weights: Weights) -> None:
+    """Write one part as diffusers has it, float16.
+
+    folder: of all of SVD; part: VAE_FOLDER or CLIP_FOLDER; weights: named as diffusers or transformers name them.
+    """
+    from safetensors.torch import save_file
+
+    (folder / part).mkdir(parents=True, exist_ok=True)
+    halves = {name: tensor.detach().half().contiguous() for name, tensor in weights.items()}
+    file = (VAE_NAMES if part == VAE_FOLDER else CLIP_NAMES)[0]
+    save_file(halves, folder / part / file, {"format": "pt"})
+    text = json.dumps({"_class_name": CLASSES[part], **config}, indent=2)
+    (folder / part / "config.json").write_text(text + "\n", encoding="utf-8")

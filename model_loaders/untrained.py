@@ -14,20 +14,19 @@ from pathlib import Path
 
 import torch
 
-from ..networks.image_tower import build_image_tower
+from ..networks.image_tower import CLIP_VIT_H_14, build_image_tower
 from ..networks.pose_net import PoseNet
-from ..networks.svd_unet import build_unet
-from ..networks.video_vae import build_video_vae
+from ..networks.svd_unet import SVD_XT, build_unet
+from ..networks.video_vae import SVD_VAE, build_video_vae
 from .random_weights import random_weights
+from .svd import CLIP_FOLDER, VAE_FOLDER, write_svd_part
 from .tiny import SVD_FOLDER, UNET_FILE, WINDOW
 
 SEED = 1
 
 # A level of 32 channels alone would lose the time embedding: 32 groups normalise every channel for itself.
-UNTRAINED_UNET = {
+UNTRAINED_UNET = SVD_XT | {
     "sample_size": 16,
-    "in_channels": 8,
-    "out_channels": 4,
     "down_block_types": ("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
     "up_block_types": ("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
     "block_out_channels": (32, 64),
@@ -35,32 +34,17 @@ UNTRAINED_UNET = {
     "addition_time_embed_dim": 32,
     "projection_class_embeddings_input_dim": 96,
     "cross_attention_dim": 32,
-    "transformer_layers_per_block": 1,
     "num_attention_heads": (1, 2),
     "num_frames": WINDOW,
 }
-UNTRAINED_VAE = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "down_block_types": 4 * ("DownEncoderBlock2D",),
-    "block_out_channels": (32, 32, 32, 32),
-    "layers_per_block": 1,
-    "latent_channels": 4,
-    "sample_size": 128,
-    "scaling_factor": 0.18215,
-    "force_upcast": True,
-}
-UNTRAINED_IMAGE_TOWER = {
+UNTRAINED_VAE = SVD_VAE | {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "sample_size": 128}
+UNTRAINED_IMAGE_TOWER = CLIP_VIT_H_14 | {
     "hidden_size": 32,
     "intermediate_size": 64,
     "projection_dim": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
-    "num_channels": 3,
-    "image_size": 224,
     "patch_size": 32,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-5,
 }
 
 
@@ -78,27 +62,11 @@ def write_untrained(folder: str | Path, seed: int = SEED) -> None:
         {"format": "pt", "config": json.dumps({"unet": UNTRAINED_UNET, "window": WINDOW})},
     )
     parts = (
-        (
-            "vae",
-            "diffusion_pytorch_model.fp16.safetensors",
-            build_video_vae,
-            UNTRAINED_VAE,
-            "AutoencoderKLTemporalDecoder",
-        ),
-        (
-            "image_encoder",
-            "model.fp16.safetensors",
-            build_image_tower,
-            UNTRAINED_IMAGE_TOWER,
-            "CLIPVisionModelWithProjection",
-        ),
+        (VAE_FOLDER, build_video_vae, UNTRAINED_VAE),
+        (CLIP_FOLDER, build_image_tower, UNTRAINED_IMAGE_TOWER),
     )
-    for offset, (name, file, build, config, class_name) in enumerate(parts, start=2):
-        part = folder / SVD_FOLDER / name
-        part.mkdir(parents=True, exist_ok=True)
-        save_file(random_weights(partial(build, config), seed + offset), part / file, {"format": "pt"})
-        text = json.dumps({"_class_name": class_name, **config}, indent=2)
-        (part / "config.json").write_text(text + "\n", encoding="utf-8")
+    for offset, (part, build, config) in enumerate(parts, start=2):
+        write_svd_part(folder / SVD_FOLDER, part, config, random_weights(partial(build, config), seed + offset))
 
 
 def _prefixed(prefix: str, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -7,9 +7,6 @@ transposition between convolutions, norms and attention.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -55,25 +52,3 @@ def frame_convolution(convolution: nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
             target[pixels:].addmm_(source[:-pixels], before)
             target[:-pixels].addmm_(source[pixels:], after)
     return out.view(batch, frames, height, width, -1).permute(0, 4, 1, 2, 3)
-
-
-@contextmanager
-def frames_as_rows(module: nn.Module) -> Iterator[None]:
-    """Inside the block, convolutions over three frames run as 2-D ones over (frames, pixels); they can be trained.
-
-    Same weights, same results but for float rounding; on the CPU forward and backward take a fraction of the time.
-    """
-    replaced = [part for part in module.modules() if type(part) is nn.Conv3d and part.kernel_size == (3, 1, 1)]
-    try:
-        for part in replaced:
-            part.forward = partial(_rows_forward, part)
-        yield
-    finally:
-        for part in replaced:
-            part.__dict__.pop("forward", None)
-
-
-def _rows_forward(convolution: nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
-    rows = x.flatten(3)  # (B, C, F, h*w)
-    out = functional.conv2d(rows, convolution.weight[..., 0], convolution.bias, padding=(1, 0))
-    return out.unflatten(3, x.shape[3:])

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..media.pictures import load_picture, save_picture
-from ..media.strips import resized, strip
+from ..media.strips import resized, strip, write_side_by_side
 from ..media.video import open_source
-from ..media.write import VideoWriter
 from .driving import PoseSettings
 from .inputs import Clip
 from .job import Animate, Weights, animate_to_file
@@ -55,9 +54,7 @@ def run_demo(demo: Demo) -> tuple[Path, Path, Path]:
         for path in (poses, demo.output, DEMO_FOLDER / TRUTH_FILE)
     ]
     together = demo.output.with_name(f"{demo.output.stem}_side_by_side.mp4")
-    with VideoWriter(together, (SIZE[0], 4 * SIZE[1]), open_source(demo.output).fps) as video:
-        for frames in zip(repeat(reference), *rows, strict=False):
-            video.write(np.hstack(frames))
+    write_side_by_side(together, open_source(demo.output).fps, repeat(reference), *rows)
     picture = demo.output.with_suffix(".png")
     save_picture(picture, strip(reference, rows))
     return demo.output, together, picture

@@ -1,4 +1,4 @@
-"""Exact ways to train an SVD UNet with less work, float rounding apart.
+"""Exact ways to train SVD's UNet and VAE with less work, float rounding apart.
 
 Attention over one context token does not depend on its query, so its query, its key and the norm before it never
 get a gradient. A convolution over three frames is a 2-D convolution over (frames, pixels), which the CPU does in
@@ -41,15 +41,21 @@ class OneTokenAttention:
         return attention.to_out[0](attention.to_v(encoder_hidden_states))
 
 
+def lean_convolutions(network: nn.Module) -> None:
+    """Change the convolutions over three frames of a network in place to :class:`FrameConvolution`."""
+    for part in network.modules():
+        if type(part) is nn.Conv3d and part.kernel_size == (3, 1, 1) and part.padding == (1, 0, 0):
+            part.__class__ = FrameConvolution
+
+
 def lean(unet: nn.Module) -> None:
     """Change a UNet in place so that it trains faster; its weights and their names stay as they are.
 
     Weights that cannot get a gradient are frozen: every process of a distributed run would wait for theirs, and
     weight decay would shrink them for nothing.
     """
+    lean_convolutions(unet)
     for part in unet.modules():
-        if type(part) is nn.Conv3d and part.kernel_size == (3, 1, 1) and part.padding == (1, 0, 0):
-            part.__class__ = FrameConvolution
         attention = getattr(part, "attn2", None)
         if is_plain(attention):
             attention.set_processor(OneTokenAttention(attention.processor))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from ..datasets.clips import Clip, ClipSource
 from ..evaluation.metrics import psnr, ssim
-from ..media.write import VideoWriter
+from ..media.strips import write_side_by_side
 from .system import TrainingSystem
 
 
@@ -39,16 +40,10 @@ class Validation:
     def _one(
         self, weights: Mapping[str, torch.Tensor], step: int, number: int, clip: Clip
     ) -> tuple[float, float, float]:
-        frames = []
         path = self.folder / f"step-{step:06d}-clip-{number}.mp4"
-        height, width = clip.reference.shape[:2]
-        with VideoWriter(path, (height, 4 * width), clip.fps) as writer:
-            results = self.system.animate(weights, clip, self.seed)
-            for result, pose, truth in zip(results, clip.pose_pictures, clip.frames, strict=True):
-                frames.append(result)
-                writer.write(np.concatenate([clip.reference, pose, result, truth], axis=1))
+        found = np.stack(list(self.system.animate(weights, clip, self.seed)))
+        write_side_by_side(path, clip.fps, repeat(clip.reference), clip.pose_pictures, found, clip.frames)
         still = np.broadcast_to(clip.reference, clip.frames.shape)
-        found = np.stack(frames)
         return (
             float(psnr(found, clip.frames).mean()),
             float(ssim(found, clip.frames).mean()),

@@ -13,10 +13,12 @@ from typing import Literal
 import torch
 import tyro
 
+from ...model_loaders.svd import CLIP_FOLDER, VAE_FOLDER, write_svd_part
+from ...model_loaders.tiny import SVD_FOLDER
 from .config import IMAGE_TOWER, UNET, VAE, WINDOW
 from .demo_inputs import write_demo_inputs
 from .detector import save_detector, train_detector
-from .files import embed, write_image_tower, write_unet_config, write_vae
+from .files import embed, write_unet_config
 from .pose_network import save_pose_network, train_pose_network
 from .tower import train_image_tower
 from .vae import train_vae
@@ -41,9 +43,11 @@ def parts(folder: tyro.conf.Positional[Path], only: tuple[Part, ...] = PARTS, th
         torch.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
     if "vae" in only:
-        write_vae(train_vae(VAE, STEPS["vae"], folder), VAE, folder)
+        vae = train_vae(VAE, STEPS["vae"], folder)
+        write_svd_part(folder / SVD_FOLDER, VAE_FOLDER, VAE, vae.state_dict())
     if "tower" in only:
-        write_image_tower(train_image_tower(IMAGE_TOWER, STEPS["tower"], folder), IMAGE_TOWER, folder)
+        tower = train_image_tower(IMAGE_TOWER, STEPS["tower"], folder)
+        write_svd_part(folder / SVD_FOLDER, CLIP_FOLDER, IMAGE_TOWER, tower.state_dict())
     if "detector" in only:
         save_detector(train_detector(STEPS["detector"], folder), folder)
     if "pose" in only:

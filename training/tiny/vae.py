@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from ...datasets.puppets import Puppets
-from ...networks.temporal_conv import frames_as_rows
 from ...networks.video_vae import build_video_vae
+from ..lean import lean_convolutions
 from .loop import fit
 from .pictures import clips
 
@@ -29,6 +29,7 @@ def train_vae(config: dict, steps: int, folder: Path, rate: float = 2e-3) -> tor
     """
     torch.manual_seed(0)
     vae = build_video_vae(config)
+    lean_convolutions(vae)
     _look_at_one_frame(vae)
     puppets = Puppets()
 
@@ -46,8 +47,7 @@ def train_vae(config: dict, steps: int, folder: Path, rate: float = 2e-3) -> tor
         numbers = {"l1": l1.item(), "psnr": float(-10 * np.log10(squared.item() / 4)), "guide": guide.item()}
         return l1 + squared + KL_WEIGHT * kl + max(0, 1 - step / (GUIDED * steps)) * guide, numbers
 
-    with frames_as_rows(vae):
-        fit(vae, loss, steps, rate, folder / "vae.pt")
+    fit(vae, loss, steps, rate, folder / "vae.pt")
     return scale_latents(vae, puppets)
 
 
