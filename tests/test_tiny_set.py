@@ -10,7 +10,6 @@ from choreo.pose.onnx_models import open_model
 from choreo.pose.wholebody import openpose_134
 from choreo.training.tiny import detector, pose_network
 from choreo.training.tiny.loop import fit
-from choreo.training.tiny.onnx_graph import Chain
 
 
 def test_points_come_back_in_openpose_order():
@@ -35,13 +34,13 @@ def test_heat_maps_are_read_where_the_points_are():
 
 def test_the_pose_file_computes_what_torch_trained(tmp_path):
     torch.manual_seed(0)
-    chain = Chain(pose_network.LAYERS)
-    pose_network.save_pose_network(chain, tmp_path)
+    network = pose_network.pose_network()
+    pose_network.save_pose_network(network, tmp_path)
     pictures = torch.randn(2, 3, 384, 288)
     with open_model(tmp_path / "dw_tiny.onnx", "cpu") as model:
         x, y = model.run(pictures.numpy())
     with torch.no_grad():
-        maps = chain(pictures).numpy()
+        maps = network(pictures).numpy()
     assert x.shape == (2, 133, 576) and y.shape == (2, 133, 768)
     np.testing.assert_allclose(x, maps.max(2) @ pose_network.enlarging(36), atol=1e-4)
     np.testing.assert_allclose(y, maps.max(3) @ pose_network.enlarging(48), atol=1e-4)
@@ -49,13 +48,13 @@ def test_the_pose_file_computes_what_torch_trained(tmp_path):
 
 def test_the_detector_file_computes_what_torch_trained(tmp_path):
     torch.manual_seed(0)
-    chain = Chain(detector.LAYERS)
-    detector.save_detector(chain, tmp_path)
+    network = detector.detector()
+    detector.save_detector(network, tmp_path)
     square = torch.rand(1, 3, 640, 640) * 255
     with open_model(tmp_path / "yolox_tiny.onnx", "cpu") as model:
         (rows,) = model.run(square.numpy())
     with torch.no_grad():
-        out = chain(square)[0].flatten(1).T.numpy()
+        out = network(square)[0].flatten(1).T.numpy()
     assert rows.shape == (1, 8400, 85) and not rows[0, :8000].any()
     np.testing.assert_allclose(rows[0, 8000:, :4], out[:, :4], atol=1e-4)
     np.testing.assert_allclose(rows[0, 8000:, 4], 1 / (1 + np.exp(-out[:, 4])), atol=1e-5)

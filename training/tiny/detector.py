@@ -4,32 +4,57 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from ...datasets.puppets import Puppets
+from ...datasets.puppets.character import Character
+from ...datasets.puppets.paint import paint_background
 from ...model_loaders.tiny import DETECTOR_FILE
 from ...pose.poses import Poses
 from ...pose.yolox import fit as fit_square
 from ...pose.yolox import letterbox, network_input
 from .loop import fit
-from .onnx_graph import Chain, Graph
+from .onnx_file import Affine, layer, write_onnx
 from .pictures import spoiled, stills
 
 SIDE, STRIDE, CELLS = 640, 32, 20
 PICTURES, SIZE = 12, 128  # of a step
 BIG_NUMBER = 20.0  # a logit that a sigmoid turns into 0 or 1
-LAYERS = (
-    ("pool", 8),
-    ("affine", 1 / 64, -2.0),
-    *(("conv", 3, 16, 3, 2, 1), ("relu",)),
-    *(("conv", 16, 32, 3, 2, 1), ("relu",)),
-    *(("conv", 32, 48, 3, 1, 2), ("relu",)),
-    *(("conv", 48, 48, 3, 1, 4), ("relu",)),
-    *(("conv", 48, 48, 3, 1, 4), ("relu",)),
-    ("conv", 48, 5, 1, 1, 1),
-)
+EMPTY = 0.25  # share of the pictures without a puppet
+
+
+def detector() -> nn.Sequential:
+    """(N, 3, 640, 640) RGB in 0..255 -> (N, 5, 20, 20): x, y, ln width, ln height in cells, objectness as a logit."""
+    return nn.Sequential(
+        nn.AvgPool2d(8),
+        Affine(1 / 64, -2.0),
+        *layer(3, 16, stride=2),
+        *layer(16, 32, stride=2),
+        *layer(32, 48, dilation=2),
+        *layer(48, 48, dilation=4),
+        *layer(48, 48, dilation=4),
+        nn.Conv2d(48, 5, 1),
+    )
+
+
+class YoloxRows(nn.Module):
+    """A detector in YOLOX's conventions: its rows on the coarsest grid, nothing on the two finer ones."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("finer", torch.zeros(1, (80 * 80 + 40 * 40), 85))
+        self.register_buffer("classes", torch.cat([torch.ones(1, CELLS**2, 1), torch.zeros(1, CELLS**2, 79)], 2))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(1, 3, 640, 640) -> (1, 8400, 85): box, objectness, 80 classes of which the first is the person."""
+        rows = self.network(images).flatten(2).transpose(1, 2)
+        coarse = torch.cat([rows[..., :4], rows[..., 4:].sigmoid(), self.classes], 2)
+        return torch.cat([self.finer, coarse], 1)
 
 
 def true_box(poses: Poses, margin: float = 0.03) -> np.ndarray:
@@ -41,20 +66,31 @@ def true_box(poses: Poses, margin: float = 0.03) -> np.ndarray:
     return np.clip(box, 0, 1) * (width, height, width, height)
 
 
-def train_detector(steps: int, folder: Path, rate: float = 3e-3) -> Chain:
-    """Channels of the result, on cells of 32 pixels: x, y, ln width, ln height in cells, objectness as a logit."""
+def without_puppet(character: Character, rng: np.random.Generator) -> np.ndarray:
+    """uint8 (SIZE, SIZE, 3): the puppet's background, or a few blurred colours, down to a single one."""
+    cells = int(rng.integers(1, 6))
+    colours = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+    if rng.random() < 0.5:
+        return paint_background(character, (SIZE, SIZE))
+    return cv2.resize(colours, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+
+
+def train_detector(steps: int, folder: Path, rate: float = 3e-3) -> nn.Module:
+    """A trained :func:`detector`."""
     torch.manual_seed(0)
-    chain, puppets = Chain(LAYERS), Puppets()
+    network, puppets = detector(), Puppets()
 
     def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng = np.random.default_rng([step, 1])
         squares, boxes = [], []
-        for picture, poses, empty in stills(puppets, step, PICTURES, SIZE):
-            squares.append(network_input(letterbox(spoiled(picture if empty is None else empty, rng)))[0])
+        for character, picture, poses in stills(puppets, step, PICTURES, SIZE):
+            empty = rng.random() < EMPTY
+            shown = without_puppet(character, rng) if empty else picture
+            squares.append(network_input(letterbox(spoiled(shown, rng)))[0])
             box = true_box(poses)
-            there = empty is None and min(box[2:] - box[:2]) > 0.1 * SIZE
+            there = not empty and min(box[2:] - box[:2]) > 0.1 * SIZE
             boxes.append(box * fit_square(SIZE, SIZE)[0] / STRIDE if there else np.full(4, np.nan))
-        out, boxes = chain(torch.from_numpy(np.stack(squares))), torch.from_numpy(np.stack(boxes)).float()
+        out, boxes = network(torch.from_numpy(np.stack(squares))), torch.from_numpy(np.stack(boxes)).float()
         centre, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
         cells = torch.stack(torch.meshgrid(torch.arange(CELLS), torch.arange(CELLS), indexing="xy")).float()
         distance = (cells[None] + 0.5 - centre[:, :, None, None]).abs().amax(1)  # NaN where nobody is
@@ -66,22 +102,10 @@ def train_detector(steps: int, folder: Path, rate: float = 3e-3) -> Chain:
         there_loss = objectness[near].mean() + 3 * objectness[far].mean()
         return box_loss + there_loss, {"box": box_loss.item(), "objectness": there_loss.item()}
 
-    return fit(chain, loss, steps, rate, folder / "detector.pt")
+    return fit(network, loss, steps, rate, folder / "detector.pt")
 
 
-def save_detector(chain: Chain, folder: Path) -> None:
+def save_detector(network: nn.Module, folder: Path) -> None:
     """Write yolox_tiny.onnx with the signature of yolox_l: images (1, 3, 640, 640), 0..255 -> output (1, 8400, 85)."""
-    graph = Graph()
-    raw = graph.chain(chain, "images")
-    rows = graph.node("Reshape", raw, graph.constant(np.array([1, 5, CELLS * CELLS])))
-    rows = graph.node("Transpose", rows, perm=[0, 2, 1])
-    box = graph.node("Slice", rows, *(graph.constant(np.array([i])) for i in (0, 4, 2)))
-    logit = graph.node("Slice", rows, *(graph.constant(np.array([i])) for i in (4, 5, 2)))
-    there = graph.node("Sigmoid", logit)
-    person = graph.constant(np.concatenate([np.ones((1, 400, 1)), np.zeros((1, 400, 79))], axis=2))
-    coarse = graph.node("Concat", box, there, person, axis=2)
-    fine = graph.constant(np.zeros((1, 6400 + 1600, 1)))
-    # The finer two grids of YOLOX find nothing.
-    fine = graph.node("Expand", fine, graph.constant(np.array([1, 8000, 85])))
-    graph.node("Concat", fine, coarse, axis=1, output="output")
-    graph.save(folder / DETECTOR_FILE, {"images": [1, 3, SIDE, SIDE]}, {"output": [1, 8400, 85]})
+    example = torch.zeros(1, 3, SIDE, SIDE)
+    write_onnx(YoloxRows(network), example, folder / DETECTOR_FILE, "images", ["output"], free_batch=False)

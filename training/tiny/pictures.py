@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ...datasets.puppets import Puppets, render
+from ...datasets.puppets.character import Character
 from ...datasets.puppets.motion import draw_motion
-from ...datasets.puppets.paint import paint_background
 from ...pose.poses import Poses
 
 
@@ -34,24 +34,13 @@ def clips(puppets: Puppets, number: int, shape: tuple[int, int, int], crop: int 
     return torch.stack(batch).movedim(-1, 2).float() / 127.5 - 1
 
 
-def stills(
-    puppets: Puppets, number: int, count: int, size: int
-) -> Iterator[tuple[np.ndarray, Poses, np.ndarray | None]]:
-    """Batch `number`: pictures uint8 (size, size, 3) with poses of one frame; some without a puppet."""
+def stills(puppets: Puppets, number: int, count: int, size: int) -> Iterator[tuple[Character, np.ndarray, Poses]]:
+    """Batch `number`: puppets, a picture uint8 (size, size, 3) of each, and its poses, of one frame."""
     rng = np.random.default_rng([number, count])
     for i in range(count):
         character = puppets.character(number * count + i)
         pictures, poses = render(character, draw_motion(rng), 1, (size, size), float(rng.uniform(0, 100)))
-        empty = None
-        if rng.random() < 0.25:
-            # The puppet's background, or a few blurred colours, down to a single one.
-            cells = int(rng.integers(1, 6))
-            blurred = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
-            picture = paint_background(character, (size, size)) if rng.random() < 0.5 else blurred
-            empty = cv2.resize(
-                picture, (size, size), interpolation=cv2.INTER_AREA if len(picture) > size else cv2.INTER_CUBIC
-            )
-        yield pictures[0], poses, empty
+        yield character, pictures[0], poses
 
 
 def spoiled(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
