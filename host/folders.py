@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import folder_paths
@@ -39,16 +40,24 @@ def preferred(names: list[str], wanted: str) -> str:
     return next((name for name in names if Path(name).name == wanted), names[0])
 
 
-def missing(key: str, name: str | None) -> str | None:
-    """Why a file of a model folder cannot be used, as a sentence for the user; None when it is there.
+def missing(key: str, *names: str | None) -> str | None:
+    """Why files of a model folder cannot be used, as a sentence for the user; None when all are there.
 
-    The name is None, and nothing is wrong yet, where a link will bring it.
+    A name is None, and nothing is wrong yet, where a link will bring it.
     """
-    if name in (None, TINY) or folder_paths.get_full_path(key, name) is not None:
-        return None
-    folders = " or ".join(folder_paths.get_folder_paths(key))
-    advice = where_to_get(Path(name).name) or "Choose a file that is there."
-    return f"{name} was not found in {folders}. {advice.rstrip('.')}. Then press R to refresh the lists."
+    gone = [n for n in names if n not in (None, TINY) and folder_paths.get_full_path(key, n) is None]
+    return not_found(gone, folder_paths.get_folder_paths(key)) if gone else None
+
+
+def not_found(names: Sequence[str], folders: Iterable[str], what: str = "") -> str:
+    """A sentence: these files or folders (`what` tells more of them) are missing, and where they can be had."""
+    were = "was" if len(names) == 1 else "were"
+    advice = where_to_get(*(Path(name).name for name in names)) or "Choose another that is there."
+    places = " or ".join(folders)
+    return (
+        f"{' and '.join(names)}{what} {were} not found in {places}. {advice.rstrip('.')}. "
+        "Then press R to refresh the lists."
+    )
 
 
 def find(key: str, name: str, tiny: Path) -> Path:

@@ -42,8 +42,9 @@ class KnownFile:
         """Where it is, in words a person can follow."""
         if not self.repository:
             return self.note
-        gate = ", after accepting the licence there" if self.gated else ""
-        return f"https://huggingface.co/{self.repository} ({self.path or 'the whole repository'}{gate})"
+        path = "" if self.path == self.name else self.path or "the whole repository"
+        details = ", ".join(filter(None, (path, "after accepting the licence there" if self.gated else "")))
+        return f"https://huggingface.co/{self.repository}" + (f" ({details})" if details else "")
 
 
 SVD_PARTS = (
@@ -111,10 +112,11 @@ def known(name: str) -> KnownFile | None:
     return next((entry for entry in CATALOGUE if entry.name.lower() == name.lower()), None)
 
 
-def where_to_get(name: str) -> str:
-    """One sentence for error messages: where to get a file; "" when it is not known."""
-    entry = known(name)
-    return f"Get it here: {entry.address}" if entry else ""
+def where_to_get(*names: str) -> str:
+    """One sentence for error messages: where to get files; "" when none of them is known."""
+    entries = list(filter(None, map(known, names)))
+    addresses = ", ".join(dict.fromkeys(entry.address for entry in entries))
+    return f"Get {'it' if len(entries) == 1 else 'them'} here: {addresses}" if entries else ""
 
 
 def model_folders(first: Iterable[str | Path] = ()) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
-from ..host.folders import TINY, find, fingerprint, list_files, missing, preferred
+from ..host.folders import TINY, find, fingerprint, list_files, missing, not_found, preferred
 from ..host.models import DTYPES
 
 CATEGORY = "Choreo/Loaders"
@@ -57,10 +57,9 @@ class ChoreoLoadMimicMotion(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, weights: str, pose_net: str) -> bool | str:
-        """Say what to do when a file has vanished."""
-        names = [weights] if pose_net == AUTOMATIC else [weights, pose_net]
-        return next(filter(None, (missing(MIMICMOTION, name) for name in names)), True)
+    def validate_inputs(cls, weights: str | None) -> bool | str:
+        """Say what to do when the file has vanished; the host says it once for each input that is named here."""
+        return missing(MIMICMOTION, weights) or True
 
     @classmethod
     def fingerprint_inputs(cls, weights: str, pose_net: str, weight_dtype: str) -> str:
@@ -128,9 +127,7 @@ class ChoreoLoadSVDParts(io.ComfyNode):
         """Say what to do when the folder has vanished."""
         if folder == TINY or folder in _svd_folders():
             return True
-        return (
-            f"{folder} with vae/ and image_encoder/ was not found below models/diffusers; press R to refresh the lists."
-        )
+        return not_found([folder], folder_paths.get_folder_paths("diffusers"), " with vae/ and image_encoder/")
 
     @classmethod
     def execute(cls, folder: str) -> io.NodeOutput:

@@ -59,8 +59,7 @@ class ChoreoLoadPoseDetector(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, detector: str | None, pose_model: str | None) -> bool | str:
         """Say where a file that is not there can be had."""
-        problems = [folders.missing(folders.POSE_NETWORKS, name) for name in (detector, pose_model)]
-        return " ".join(filter(None, problems)) or True
+        return folders.missing(folders.POSE_NETWORKS, detector, pose_model) or True
 
     @classmethod
     def fingerprint_inputs(cls, detector: str | None, pose_model: str | None, provider: str | None) -> str:

@@ -42,7 +42,7 @@ def fill_gaps(poses: Poses, policy: str = "hold") -> Poses:
     if len(empty) == len(poses):
         raise ValueError(
             f"No person was found in any of the {len(poses)} frames: check that the clip shows people, "
-            'or use the gap policy "blank" to go on without poses.'
+            'or set gaps to "blank" to go on without poses.'
         )
     if policy == "raise":
         if len(empty):

@@ -42,6 +42,7 @@ DROP = """(async () => {
 })()"""
 RUN = "document.querySelector('[data-testid=queue-button] button, .comfyui-queue-button button').click()"
 ENDED = "fetch('/history').then(answer => answer.json()).then(history => Object.keys(history).length)"
+STATUS = "fetch('/history').then(answer => answer.json()).then(history => Object.values(history).pop().status)"
 VIDEOS = (
     """app.graph._nodes.filter(n => n.type == 'SaveVideo' && !(app.nodeOutputs[n.id]?.images || []).length).length"""
 )
@@ -86,10 +87,12 @@ class Page:
         return count
 
     def run(self) -> None:
-        """Press the run button, and wait for the end and for the videos to be shown."""
+        """Press the run button, and wait for the end, which must be a good one, and for the videos to be shown."""
         ended = self.evaluate(ENDED)
         self.evaluate(RUN)
         self.wait_for(f"{ENDED}.then(count => count > {ended})")
+        status = self.evaluate(STATUS)
+        assert status["status_str"] == "success", status["messages"]
         self.wait_for(f"{VIDEOS} == 0")
         time.sleep(2 * SETTLE)  # the videos are loaded
 

@@ -22,6 +22,7 @@ VERSION = "0.1.0"
 CORE_VERSION = "0.3.64"
 WIDTH, GAP, TITLE, ROW = 340, 40, 40, 26
 NOTE_WIDTH, NOTE_LINE, NOTE_LETTERS = 460, 17, 78
+VIEW = {"scale": 0.6, "offset": [120, 150]}  # how a workflow opens: beside and below the frontend's bars
 HIGHEST = 1620  # a group that would make its column higher begins the next one
 # what a node grows by when it shows a picture, or a video: the canvas gives that its whole height, here up to 9:16
 PICTURE, VIDEO = 230, WIDTH * 16 // 9
@@ -83,7 +84,7 @@ def build(name: str, plan: Plan, info: Info) -> dict[str, Any]:
         "links": links,
         "groups": groups,
         "config": {},
-        "extra": {"ds": {"scale": 0.6, "offset": [3 * GAP, 3 * GAP]}},
+        "extra": {"ds": VIEW},
         "version": 0.4,
     }
 

@@ -109,6 +109,22 @@ def test_svd_parts_that_cannot_be_used(host: Host, model_folder: Path) -> None:
     check_sentence(host.queue({"x": ("ChoreoLoadSVDParts", {"folder": "svd"})}).error, "was not found", "press R")
 
 
+def test_files_that_were_never_there_are_named_with_their_addresses(host: Host) -> None:
+    nodes = {
+        "ChoreoLoadMimicMotion": ({"weights": "MimicMotion_1-1.pth"}, "huggingface.co/tencent/MimicMotion."),
+        "ChoreoLoadPoseDetector": (
+            {"detector": "yolox_l.onnx", "pose_model": "dw-ll_ucoco_384.onnx"},
+            "yolox_l.onnx and dw-ll_ucoco_384.onnx were not found in",
+        ),
+        "ChoreoLoadSVDParts": ({"folder": "stable-video-diffusion-img2vid-xt-1-1"}, "accepting the licence"),
+    }
+    for node, (widgets, words) in nodes.items():
+        error = host.queue({"x": (node, widgets)}).error
+        check_sentence(error, words, str(host.folder / "models"), "https://huggingface.co/", "press R")
+    # the host says it once for each input that the check names
+    assert host.queue({"x": ("ChoreoLoadMimicMotion", {"weights": "MimicMotion_1-1.pth"})}).error.count("https") == 1
+
+
 def as_video(path: Path) -> Value:
     from comfy_api.latest import InputImpl
 
