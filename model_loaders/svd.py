@@ -121,14 +121,17 @@ def _read_single_file(path: Path) -> SVDWeights:
     return SVDWeights(vae, vae_config, path, clip, clip_config, path)
 
 
-def clip_names_of(tower: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """An image tower's weights under the names that this version of transformers uses.
+def clip_names_of(
+    tower: torch.nn.Module, weights: Mapping[str, torch.Tensor], inner: str = CLIP_INNER
+) -> dict[str, torch.Tensor]:
+    """A CLIP tower's weights under the names that this version of transformers uses.
 
-    Files differ in whether names begin with `vision_model.`, and old ones carry the table `position_ids`.
+    Files differ in whether names begin with `vision_model.` (inner; a text encoder's with `text_model.`), and old ones
+    carry the table `position_ids`.
     """
-    names = {name.removeprefix(CLIP_INNER): name for name in tower.state_dict()}
+    names = {name.removeprefix(inner): name for name in tower.state_dict()}
     return {
-        names.get(name.removeprefix(CLIP_INNER), name): tensor
+        names.get(name.removeprefix(inner), name): tensor
         for name, tensor in weights.items()
         if not name.endswith("embeddings.position_ids")
     }

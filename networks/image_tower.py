@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
+
+ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
 CLIP_VIT_H_14 = {
     "hidden_size": 1280,
@@ -34,9 +36,13 @@ def build_image_tower(config: Mapping[str, Any] = CLIP_VIT_H_14) -> CLIPVisionMo
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     architecture = {key: config[key] for key in CLIP_VIT_H_14 if key in config}
-    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(**architecture))
-    for module in tower.modules():
+    return with_positions(CLIPVisionModelWithProjection(CLIPVisionConfig(**architecture)))
+
+
+def with_positions(network: ModuleT) -> ModuleT:
+    """A CLIP tower whose tables of positions have memory, also when its parameters are on the meta device."""
+    for module in network.modules():
         positions = module._buffers.get("position_ids")
         if positions is not None and positions.is_meta:
             module._buffers["position_ids"] = torch.arange(positions.shape[-1], device="cpu").expand((1, -1))
-    return tower
+    return network

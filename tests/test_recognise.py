@@ -40,7 +40,7 @@ def test_published_checkpoints(name, kind):
 
 
 def test_every_packed_manifest_is_covered():
-    assert set(manifests.names()) == {*EXPECTED, "mimicmotion_svd_vae_key_map"}
+    assert set(manifests.names()) == {*EXPECTED, "mimicmotion_svd_vae_key_map", "magicpose_ldm_to_diffusers"}
 
 
 def _named(*names):

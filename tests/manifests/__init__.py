@@ -46,6 +46,9 @@ def pack(folder: Path) -> None:
     for path in sorted(folder.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         parts = {key: content[key] for key in ("config", "tensors", "map") if key in content}
+        if "rule" in content:  # name -> where it goes, "" for what is left out
+            rows = content["tensors"].items()
+            parts = {"map": {name: f"{row['component']}/{row['key']}" if row["key"] else "" for name, row in rows}}
         if "map" in parts or all(isinstance(entry, list) for entry in parts.get("tensors", {"": None}).values()):
             packed[path.stem] = parts
     text = json.dumps(packed, separators=(",", ":"))

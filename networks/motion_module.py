@@ -1,0 +1,37 @@
+"""The temporal module that published code of MagicPose carries: AnimateDiff's (arXiv 2307.04725), diffusers' class.
+
+No released weights of MagicPose have one; docs/magicpose.md says what can be done with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+
+
+def build_motion_module(
+    channels: int, heads: int = 8, blocks: int = 1, positions: int = 24
+) -> AnimateDiffTransformer3D:
+    """A motion module for features of so many channels; positions: the longest clip it can tell the order of."""
+    from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+
+    return AnimateDiffTransformer3D(
+        num_attention_heads=heads,
+        attention_head_dim=channels // heads,
+        in_channels=channels,
+        num_layers=blocks,
+        positional_embeddings="sinusoidal",
+        num_positional_embeddings=positions,
+    )
+
+
+def move(module: AnimateDiffTransformer3D, features: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """The module's forward; features (B * frames, C, h, w), clip after clip -> the same."""
+    longest = module.transformer_blocks[0].pos_embed.pe.shape[1]
+    if num_frames > longest:
+        raise ValueError(f"The motion module knows the order of {longest} frames at most, got {num_frames}.")
+    return module(features, num_frames=num_frames)
