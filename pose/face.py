@@ -135,8 +135,20 @@ def similarity(points: np.ndarray, template: np.ndarray) -> np.ndarray:
 
 
 def align_112(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """(112, 112, 3) uint8 face from a picture (H, W, 3) by its landmarks (5, 2); black outside the picture."""
-    return cv2.warpAffine(picture, similarity(landmarks, TEMPLATE_112), (112, 112), flags=cv2.INTER_LINEAR)
+    """(112, 112, 3) uint8 face from a picture (H, W, 3) by its landmarks (5, 2); black outside the picture.
+
+    OpenCV's warpAffine rounds where it samples, before version 5 to 1/32 of a pixel; here every version gives the same.
+    """
+    to_picture = cv2.invertAffineTransform(similarity(landmarks, TEMPLATE_112))
+    rows, columns = np.mgrid[0:112, 0:112]
+    places = np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ to_picture.T
+    padded = np.pad(picture, ((1, 1), (1, 1), (0, 0))).astype(np.float32)
+    places = np.clip(places + 1, 0, np.array(padded.shape[1::-1]) - 1 - 1e-6)
+    x, y = places.astype(np.int64).transpose(2, 0, 1)
+    right, down = (places - np.stack([x, y], axis=-1)).astype(np.float32).transpose(2, 0, 1)[..., None]
+    above = padded[y, x] * (1 - right) + padded[y, x + 1] * right
+    below = padded[y + 1, x] * (1 - right) + padded[y + 1, x + 1] * right
+    return np.rint(above * (1 - down) + below * down).astype(np.uint8)
 
 
 def fallback_matrix(landmarks: np.ndarray) -> np.ndarray:

@@ -151,6 +151,20 @@ def test_alignments_fill_the_outside_as_published():
     assert align_112(red, points)[20, 20].tolist() == [200, 0, 0]
 
 
+def test_alignment_is_that_of_opencv_and_exact_where_opencv_rounds():
+    smooth = cv2.GaussianBlur(np.random.default_rng(3).integers(0, 256, (200, 200, 3), dtype=np.uint8), (0, 0), 4)
+    points = moved(TEMPLATE_112, 0.4, 0.6, (80, 50))
+    matrix = similarity(points, TEMPLATE_112)
+    opencv = cv2.warpAffine(smooth, matrix, (112, 112), flags=cv2.INTER_LINEAR)
+    assert np.abs(align_112(smooth, points).astype(int) - opencv).max() <= 1
+    ramp = np.repeat(np.arange(200, dtype=np.uint8)[:, None, None], 200, axis=1).repeat(3, axis=2)
+    face = align_112(ramp, points)
+    rows = np.mgrid[0:112, 0:112].transpose(1, 2, 0)[..., ::-1] @ cv2.invertAffineTransform(matrix)[1, :2]
+    np.testing.assert_array_equal(
+        face[30:80, 30:80, 0], np.rint(rows + cv2.invertAffineTransform(matrix)[1, 2])[30:80, 30:80]
+    )
+
+
 def test_arcface_input_squeezes_other_sizes():
     face = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
     blob = arcface_input(face)
