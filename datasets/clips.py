@@ -23,6 +23,7 @@ class Clip:
     name:          what messages and tables call the clip.
     reference_pose: uint8 (H, W, 3) RGB, the pose of the reference drawn likewise: what frame 0 of every window is shown
                    when the clip is animated. None where the data set does not know it.
+    faces:         uint8 (F, H, W), face masks of the frames, 255 on faces; None for data sets without.
     """
 
     reference: np.ndarray
@@ -32,6 +33,7 @@ class Clip:
     fps: float
     name: str
     reference_pose: np.ndarray | None = None
+    faces: np.ndarray | None = None
 
 
 class ClipSource(Protocol):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .clips import Clip
-from .framing import Framing, draw_poses
+from .framing import draw_poses
 from .manifest import Manifest, load_manifest, load_poses
 from .reading import Reading, check_request, clip_fps, frames_at
 from .sampling import random_clip, random_reference
@@ -51,7 +51,7 @@ class FolderClips:
         generator = np.random.default_rng([seed, index])
         numbers = random_clip(entry.runs(), num_frames, self.reading.rate_for(entry.fps), generator)
         reference = random_reference(entry.shot_of(numbers[0]), numbers, round(entry.fps), generator)
-        framing = Framing.of(entry.size, size, self.reading.fit)
+        framing = self.reading.framing(entry.size, size)
         poses, reference_poses = (
             framing.poses(load_poses(self.folder / entry.poses, chosen)) for chosen in (numbers, np.array([reference]))
         )

@@ -12,6 +12,7 @@ from ..pose.draw import draw_clip
 from ..pose.poses import Poses
 
 FITS = ("cover", "stretch")
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,17 @@ class Framing:
 
     box:  left, top, right, bottom as shares of the picture.
     size: (height, width) in pixels.
+    resampling: the filter, one of :data:`FILTERS`, always with antialias.
     """
 
     box: tuple[float, float, float, float]
     size: tuple[int, int]
+    resampling: str = "bilinear"
 
     @classmethod
-    def of(cls, source: tuple[int, int], size: tuple[int, int], fit: str = "cover") -> Framing:
+    def of(
+        cls, source: tuple[int, int], size: tuple[int, int], fit: str = "cover", resampling: str = "bilinear"
+    ) -> Framing:
         """For pictures of `source` (height, width).
 
         fit: "cover" keeps the figure's proportions and cuts the same off both ends of what is too long; "stretch" shows
@@ -35,16 +40,16 @@ class Framing:
         if fit not in FITS:
             raise ValueError(f"Unknown way to fit frames {fit!r}; choose one of {', '.join(FITS)}.")
         if fit == "stretch":
-            return cls((0.0, 0.0, 1.0, 1.0), size)
+            return cls((0.0, 0.0, 1.0, 1.0), size, resampling)
         wider = (source[1] / source[0]) / (size[1] / size[0])
         x, y = max(0.0, 1 - 1 / wider) / 2, max(0.0, 1 - wider) / 2
-        return cls((x, y, 1 - x, 1 - y), size)
+        return cls((x, y, 1 - x, 1 - y), size, resampling)
 
     def picture(self, picture: np.ndarray) -> np.ndarray:
-        """uint8 (h, w, 3) -> uint8 (height, width, 3), bilinear with antialias."""
+        """uint8 (h, w, 3) -> uint8 (height, width, 3); masks (h, w) -> (height, width)."""
         height, width = picture.shape[:2]
         box = tuple(share * side for share, side in zip(self.box, (width, height, width, height), strict=True))
-        resized = Image.fromarray(picture).resize(self.size[::-1], Image.Resampling.BILINEAR, box=box)
+        resized = Image.fromarray(picture).resize(self.size[::-1], FILTERS[self.resampling], box=box)
         return np.asarray(resized)
 
     def pictures(self, pictures: Iterable[np.ndarray]) -> np.ndarray:

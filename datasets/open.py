@@ -11,7 +11,7 @@ from .manifest import MANIFEST
 from .published import IMAGES, LANDMARKS, POSE_VIDEOS, VIDEOS, PictureFolders, VideoPairs, picture_folders
 from .reading import VIDEO_SUFFIXES, Reading
 
-PUPPETS = "puppets"
+PUPPETS, LIST_SUFFIX = "puppets", ".txt"
 
 
 def open_dataset(
@@ -20,21 +20,23 @@ def open_dataset(
     """The data set of a name or folder (docs/datasets.md).
 
     name:     "puppets", the drawn characters, or a folder in one of three layouts: made by `choreo dataset build`, or
-              as one of the published trainers has it.
+              as one of the published trainers has it; a .txt file is a list of folders of pictures.
     held_out: the part that is never trained on; puppets only.
     seed:     puppets only: which characters.
     videos:   where the videos of a built data set lie now.
-    options:  the fields of :class:`.reading.Reading`, for folders; puppets have no use for them.
+    options:  the fields of :class:`.reading.Reading`, for folders; puppets take the style alone.
     Raises ValueError or FileNotFoundError with one sentence that says what was looked for.
     """
     reading = Reading(**options)
     if str(name) == PUPPETS:
         from .puppets import Puppets
 
-        return Puppets(held_out=held_out, seed=seed)
+        return Puppets(held_out=held_out, seed=seed, style=reading.style)
     folder = Path(name)
     if held_out:
         raise ValueError(f'{folder} has no part that is held out, only "{PUPPETS}" has: name another folder.')
+    if folder.is_file() and folder.suffix == LIST_SUFFIX:
+        return PictureFolders(folder, reading)
     if not folder.is_dir():
         raise FileNotFoundError(f'There is no data set {folder}: give a folder, or "{PUPPETS}".')
     if (folder / MANIFEST).is_file():

@@ -24,7 +24,7 @@ from .reading import Reading, check_request, clip_fps
 from .sampling import random_clip, random_reference
 
 VIDEOS, POSE_VIDEOS, SCORES, REFERENCES = "videos", "dwpose", "pose_score", "ref"
-IMAGES, LANDMARKS = ("imgs", "images"), ("lmks", "poses")
+IMAGES, LANDMARKS, FACES = ("imgs", "images"), ("lmks", "poses"), ("faces",)
 STORED_ORDER = "straight"  # the published tool draws for a network that knows "reversed", and its writer swaps
 _DEPTH = 3  # folders of pictures lie at most so deep: set/rec/video
 
@@ -61,12 +61,12 @@ class VideoPairs:
         if not len(kept):
             raise ValueError(f"{video}: none of its frames passed the filter of scores.")
         numbers = random_clip([kept], num_frames, self.reading.rate_for(float(info.fps)), generator)
-        framing = Framing.of((info.height, info.width), size, self.reading.fit)
+        framing = self.reading.framing((info.height, info.width), size)
         pictures = framing.pictures(numbered_frames(drawn, numbers))
         reference_pose = None
         if name in self.references:
             picture = load_picture(self.references[name])
-            reference = Framing.of(picture.shape[:2], size, self.reading.fit).picture(picture)
+            reference = self.reading.framing(picture.shape[:2], size).picture(picture)
         else:
             number = random_reference(kept, numbers, round(info.fps), generator)
             reference = framing.pictures(numbered_frames(video, [number]))[0]
@@ -176,14 +176,17 @@ def straightened(pictures: Iterable[np.ndarray], reading: Reading) -> np.ndarray
 class PictureFolders:
     """A folder for each video with its frames and ready pose pictures: imgs/ and lmks/, or images/ and poses/.
 
-    Folders are looked for up to three levels deep. A pose picture has the name of its frame; where none has, both are
-    taken in their natural order. A missing pose picture is black. Face masks (faces/) are not part of a clip. The
-    reference is a random frame outside the clip where there is one. Clips play at `reading.source_fps` / rate.
+    folder: they are looked for up to three levels deep; or a text file that names one a line, as seen from the file or
+        from the working directory.
+    A pose picture has the name of its frame; where none has, both are taken in their natural order. Face masks (faces/)
+    likewise; only folders that have them give `Clip.faces`. A missing picture is black. The reference is a random frame
+    outside the clip where there is one. Clips play at `reading.source_fps` / rate.
     """
 
     def __init__(self, folder: str | Path, reading: Reading | None = None) -> None:
         self.folder, self.reading = Path(folder), reading or Reading()
-        self.folders = [path for path in picture_folders(self.folder) if self._is_usable(path)]
+        listed = listed_folders(self.folder) if self.folder.is_file() else picture_folders(self.folder)
+        self.folders = [path for path in listed if self._is_usable(path)]
         if not self.folders:
             raise ValueError(
                 f"{self.folder} has no folder of {self.reading.min_frames} or more frames with pose pictures: looked "
@@ -197,20 +200,42 @@ class PictureFolders:
         """See :class:`.clips.ClipSource`; the published sampling."""
         check_request(num_frames, size)
         folder, generator = self.folders[index], np.random.default_rng([seed, index])
-        frames, drawings = _pairs(folder)
-        fps = self.reading.source_fps
+        frames, fps = _pictures(_sub(folder, IMAGES)), self.reading.source_fps
+        drawings, masks = (_partners(frames, _sub(folder, names)) for names in (LANDMARKS, FACES))
         everything = np.arange(len(frames))
         numbers = random_clip([everything], num_frames, self.reading.rate_for(fps), generator)
         number = random_reference(everything, numbers, 0, generator)
-        framing = Framing.of(picture_size(frames[numbers[0]]), size, self.reading.fit)
+        framing = self.reading.framing(picture_size(frames[numbers[0]]), size)
         chosen = [*numbers.tolist(), number]
         pictures = framing.pictures(load_picture(frames[n]) for n in chosen)
-        poses = straightened((_drawing(drawings[n], framing) for n in chosen), self.reading)
-        name = f"{folder.relative_to(self.folder).as_posix()}, frame {numbers[0]}"
-        return Clip(pictures[-1], pictures[:-1], poses[:-1], None, clip_fps(numbers, fps), name, poses[-1])
+        poses = straightened((_partner(drawings[n], framing) for n in chosen), self.reading)
+        faces = np.stack([_partner(masks[n], framing)[..., 0] for n in numbers]) if any(masks) else None
+        name = f"{self._name(folder)}, frame {numbers[0]}"
+        return Clip(pictures[-1], pictures[:-1], poses[:-1], None, clip_fps(numbers, fps), name, poses[-1], faces)
+
+    def _name(self, folder: Path) -> str:
+        inside = folder.is_relative_to(self.folder)
+        return (folder.relative_to(self.folder) if inside else folder).as_posix()
 
     def _is_usable(self, folder: Path) -> bool:
         return len(_pictures(_sub(folder, IMAGES))) >= self.reading.min_frames
+
+
+def listed_folders(file: Path) -> list[Path]:
+    """The folders of frames and pose pictures that a text file names, one a line; ValueError for one that is none."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is no list of folders: a text file with one folder a line was expected.") from None
+    named = [line.strip() for line in lines if line.strip()]
+    found = [file.parent / name if (file.parent / name).is_dir() else Path(name) for name in named]
+    for path in found:
+        if _sub(path, IMAGES) is None or _sub(path, LANDMARKS) is None:
+            raise ValueError(
+                f"{file} names {path}, which has no {IMAGES[0]}/ and {LANDMARKS[0]}/, nor {IMAGES[1]}/ and "
+                f"{LANDMARKS[1]}/."
+            )
+    return found
 
 
 def picture_folders(folder: Path) -> list[Path]:
@@ -228,16 +253,16 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES), key=natural_order)
 
 
-def _pairs(folder: Path) -> tuple[list[Path], list[Path | None]]:
-    """Frames, and the pose picture of each or None."""
-    frames, drawings = (_pictures(_sub(folder, names)) for names in (IMAGES, LANDMARKS))
-    by_name = {path.stem: path for path in drawings}
+def _partners(frames: list[Path], folder: Path | None) -> list[Path | None]:
+    """The picture of a folder that belongs to each frame, or None."""
+    pictures = _pictures(folder) if folder is not None else []
+    by_name = {path.stem: path for path in pictures}
     if any(frame.stem in by_name for frame in frames):
-        return frames, [by_name.get(frame.stem) for frame in frames]
-    return frames, [*drawings, *[None] * len(frames)][: len(frames)]
+        return [by_name.get(frame.stem) for frame in frames]
+    return [*pictures, *[None] * len(frames)][: len(frames)]
 
 
-def _drawing(path: Path | None, framing: Framing) -> np.ndarray:
+def _partner(path: Path | None, framing: Framing) -> np.ndarray:
     if path is None:
         return np.zeros((*framing.size, 3), dtype=np.uint8)
     return framing.picture(load_picture(path, background=(0, 0, 0)))

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..media.frame_sampling import exact_rate
 from ..media.video import open_source
+from .framing import Framing
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".gif"}
@@ -30,6 +31,8 @@ class Reading:
     """Choose the rate for each video so that clips have about so many frames per second."""
     fit: Literal["cover", "stretch"] = "cover"
     """Frames of another ratio: cut off what is too long, or squeeze, as the published trainers do."""
+    resampling: Literal["bilinear", "bicubic"] = "bilinear"
+    """How pictures are shrunk or enlarged, with antialias."""
     style: str = "mimicmotion"
     """Convention that poses are drawn in, or brought to."""
     min_frames: int = 1
@@ -47,6 +50,10 @@ class Reading:
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1000:
                 raise ValueError(f"{name} must be above 0 and at most 1000 frames per second, got {value}.")
+
+    def framing(self, source: tuple[int, int], size: tuple[int, int]) -> Framing:
+        """Pictures of `source` (height, width) at a size (height, width)."""
+        return Framing.of(source, size, self.fit, self.resampling)
 
     def rate_for(self, fps: float) -> int:
         """Every so many frames of a video of `fps`."""

@@ -39,13 +39,18 @@ def random_clip(runs: Sequence[np.ndarray], num_frames: int, rate: int, generato
     return run[clip_positions(len(run), num_frames, rate, start)]
 
 
+def frames_outside(shot: np.ndarray, clip: np.ndarray) -> np.ndarray:
+    """The frames of a shot that are not in a clip, rising: what the published trainers choose the reference from."""
+    return np.setdiff1d(shot, clip)
+
+
 def random_reference(shot: np.ndarray, clip: np.ndarray, away: int, generator: np.random.Generator) -> int:
     """The number of a frame of `shot` for the reference of a clip: `away` frames from the clip where possible.
 
     Else outside the clip, else between its frames, else one of them.
     """
     distance = np.maximum(clip.min() - shot, shot - clip.max())  # negative inside
-    for choice in (shot[distance > away], shot[distance > 0], np.setdiff1d(shot, clip), shot):
+    for choice in (shot[distance > away], shot[distance > 0], frames_outside(shot, clip), shot):
         if len(choice):
             return int(generator.choice(choice))
     raise ValueError("A shot without frames has no reference.")

@@ -25,10 +25,11 @@ from choreo.pipelines.mimicmotion import Settings, animate
 from choreo.runtime import Runtime, use
 from choreo.training.checkpoints import checkpoints
 from choreo.training.command import starting_networks
-from choreo.training.mimicmotion import MimicMotionTraining, WindowLayout
+from choreo.training.mimicmotion import MimicMotionTraining
 from choreo.training.samples import Numbers, Samples
 from choreo.training.settings import Loop, TrainMimicMotion
 from choreo.training.step import Recipe
+from choreo.training.windows import HandWindows
 from safetensors.torch import load_file, save_file
 
 from .training_job import small_parts, train
@@ -121,7 +122,7 @@ class Numbered:
 
 
 def test_every_clip_comes_once_an_epoch_and_damaged_ones_are_replaced(caplog: pytest.LogCaptureFixture) -> None:
-    samples = Samples(Numbered(), WindowLayout(2), (16, 16), seed=3)
+    samples = Samples(Numbered(), HandWindows(2), (16, 16), seed=3)
     places = [samples.place(number) for number in range(12)]
     assert sorted(places[:6]) == sorted(places[6:]) == [*range(6)] and places[:6] != places[6:]
     seen = [int(samples[number]["reference"][0, 0, 0, 0]) for number in range(6)]
@@ -132,16 +133,16 @@ def test_every_clip_comes_once_an_epoch_and_damaged_ones_are_replaced(caplog: py
 
 def test_the_reference_opens_the_window() -> None:
     rng = np.random.default_rng(0)
-    assert WindowLayout(4).choose(4, False, rng) == (0, [1, 2, 3, 4])
-    assert WindowLayout(4).choose(3, True, rng) == (0, [0, 1, 2, 3])
+    assert HandWindows(4).choose(4, False, rng) == (0, [1, 2, 3, 4])
+    assert HandWindows(4).choose(3, True, rng) == (0, [0, 1, 2, 3])
     for _ in range(20):
-        reference, window = WindowLayout(4, reference="frame").choose(8, True, rng)
+        reference, window = HandWindows(4, reference="frame").choose(8, True, rng)
         assert window[0] == reference and 1 <= reference <= 8
         assert window[1:] == [*range(window[1], window[1] + 3)] and window[1] >= 1 and window[3] <= 8
-    starts = {WindowLayout(4).choose(8, True, rng)[1][1] for _ in range(100)}
+    starts = {HandWindows(4).choose(8, True, rng)[1][1] for _ in range(100)}
     assert starts == {*range(1, 7)}
     with pytest.raises(ValueError, match="needs 4 frames"):
-        WindowLayout(4).choose(3, False, rng)
+        HandWindows(4).choose(3, False, rng)
 
 
 # --- what a run learns and leaves -----------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ def test_the_reference_opens_the_window() -> None:
 def fixed_loss(weights: Path, parts_folder: Path) -> float:
     """The loss of some noise on the first clip."""
     networks, parts = load_mimicmotion(weights), load_svd_parts(parts_folder / SVD_FOLDER)
-    system = MimicMotionTraining(networks, parts, WindowLayout(3), Recipe(dropout=0.0))
+    system = MimicMotionTraining(networks, parts, HandWindows(3), Recipe(dropout=0.0))
     rows = system.encode_rows(system.layout.rows(Puppets().clip(0, 3, (32, 32))))
     sample = system.layout.take(rows, np.random.default_rng(0))
     batch = {name: torch.stack(8 * [tensor]) for name, tensor in sample.items()}
@@ -264,10 +265,10 @@ def test_a_checkpoint_of_other_settings_is_refused(cached_run: Path) -> None:
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export = MimicMotionTraining.export
 
-    def full(system, path, weights):
-        if "checkpoint-2." in str(path):
+    def full(system, folder, weights):
+        if "checkpoint-2." in folder.name:
             raise OSError(errno.ENOSPC, "No space left on device")
-        export(system, path, weights)
+        export(system, folder, weights)
 
     monkeypatch.setattr(MimicMotionTraining, "export", full)
     with pytest.raises(OSError, match=r"disk of .* is full.*checkpoint-1; free some space"):

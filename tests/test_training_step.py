@@ -13,9 +13,10 @@ from choreo.pose.poses import LEFT_HAND, NUM_POINTS, RIGHT_HAND, Poses
 from choreo.quirks import PUBLISHED
 from choreo.samplers.euler import denoised_from_v
 from choreo.training.lean import lean
-from choreo.training.mimicmotion import PosedUNet
 from choreo.training.regions import hand_boxes, hand_shares, region_weights
+from choreo.training.sigmas import LogNormal
 from choreo.training.step import Draws, Recipe, denoising_loss, kept_conditions, noisy_clips, posterior_sample
+from choreo.training.svd import PosedUNet
 
 from .small_networks import small_networks
 
@@ -25,7 +26,7 @@ RECIPE = Recipe()
 
 def draws(batch: int = 1, dropout: float = 0.9) -> Draws:
     made = Draws.of([torch.Generator().manual_seed(number) for number in range(batch)], SHAPE)
-    return Draws(made.posterior, made.noise, made.log_sigma, torch.full((batch,), dropout))
+    return Draws(made.posterior, made.noise, made.level, torch.full((batch,), dropout))
 
 
 def clips(batch: int = 1, dropout: float = 0.9, recipe: Recipe = RECIPE):
@@ -44,7 +45,8 @@ def clips(batch: int = 1, dropout: float = 0.9, recipe: Recipe = RECIPE):
 def test_noise_levels_follow_the_distribution() -> None:
     made = Draws.of([torch.Generator().manual_seed(number) for number in range(2000)], (1, 1, 1, 1))
     moments = torch.zeros(2000, 1, 2, 1, 1)
-    for recipe, mean, std in ((Recipe(), 0.7, 1.6), (Recipe(quirks=PUBLISHED), 1.6, 0.7), (Recipe(0.1, 0.2), 0.1, 0.2)):
+    other = Recipe(LogNormal(0.1, 0.2))
+    for recipe, mean, std in ((Recipe(), 0.7, 1.6), (Recipe(quirks=PUBLISHED), 1.6, 0.7), (other, 0.1, 0.2)):
         noisy = noisy_clips(
             moments,
             torch.zeros(2000, 1, 1, 1),
@@ -62,7 +64,7 @@ def test_noise_levels_follow_the_distribution() -> None:
 def test_a_clips_numbers_do_not_depend_on_its_batch() -> None:
     together = Draws.of([torch.Generator().manual_seed(number) for number in (5, 6)], SHAPE)
     alone = Draws.of([torch.Generator().manual_seed(6)], SHAPE)
-    for name in ("posterior", "noise", "log_sigma", "dropout"):
+    for name in ("posterior", "noise", "level", "dropout"):
         assert torch.equal(getattr(together, name)[1:], getattr(alone, name))
 
 
@@ -133,14 +135,7 @@ def test_without_condition_the_unet_sees_what_inference_shows_it() -> None:
     module = PosedUNet(networks.unet, networks.pose_net)
     poses = torch.randint(0, 255, (1, 3, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
-        trained = module(
-            made.sample,
-            made.timestep,
-            made.image_embeds,
-            made.time_ids,
-            pose_pictures=poses,
-            pose_share=made.pose_share,
-        )
+        trained = module(**made.inputs(), pose_pictures=poses)
         shown = predict(networks.unet, made.sample, made.timestep[0], made.image_embeds, made.time_ids)
     assert torch.allclose(trained, shown, atol=1e-5)
 
@@ -163,17 +158,11 @@ def test_lean_training_has_the_same_loss_and_gradients(checkpointing: bool) -> N
     if checkpointing:
         quick.unet.enable_gradient_checkpointing()
     assert list(plain.state_dict()) == list(quick.state_dict())
-    made, poses = clips(2), torch.randint(0, 255, (2, 3, 32, 32, 3), dtype=torch.uint8)
+    made, generator = clips(2), torch.Generator().manual_seed(3)
+    poses = torch.randint(0, 255, (2, 3, 32, 32, 3), dtype=torch.uint8, generator=generator)
     losses = []
     for module in (plain, quick):
-        v = module(
-            made.sample,
-            made.timestep,
-            made.image_embeds,
-            made.time_ids,
-            pose_pictures=poses,
-            pose_share=made.pose_share,
-        )
+        v = module(**made.inputs(), pose_pictures=poses)
         losses.append(denoising_loss(v, made).mean())
         losses[-1].backward()
     assert torch.allclose(*losses, rtol=1e-5)

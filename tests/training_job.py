@@ -60,9 +60,9 @@ def die_while_writing(step: int) -> None:
     """Make the process kill itself, as `kill -9` would, in the middle of the checkpoint of a step."""
     export = MimicMotionTraining.export
 
-    def deadly(system, path, weights):
-        export(system, path, weights)
-        if f"checkpoint-{step}." in str(path):
+    def deadly(system, folder, weights):
+        export(system, folder, weights)
+        if f"checkpoint-{step}." in folder.name:
             os.kill(os.getpid(), signal.SIGKILL)
 
     MimicMotionTraining.export = deadly

@@ -24,12 +24,14 @@ from ..networks.svd_unet import build_unet
 from ..pipelines.mimicmotion import Settings
 from ..runtime import use
 from .latent_cache import LatentCache
-from .mimicmotion import MimicMotionTraining, WindowLayout
+from .mimicmotion import MimicMotionTraining
 from .samples import ENDLESS, Samples
 from .settings import Loop, TrainMimicMotion
+from .sigmas import LogNormal
 from .step import Recipe
 from .trainer import Trainer, make_accelerator, runtime_of
 from .validation import Validation, validation_clips
+from .windows import HandWindows
 
 READING = Reading()
 
@@ -70,19 +72,18 @@ def mimicmotion_system(
     if job.gradient_checkpointing:
         networks.unet.enable_gradient_checkpointing()
     recipe = Recipe(
-        job.sigma_mean,
-        job.sigma_std,
+        LogNormal(job.sigma_mean, job.sigma_std),
         job.dropout,
         job.augmentation,
-        job.fps_id,
-        job.motion_bucket_id,
-        job.hand_weight,
+        fps=job.fps_id,
+        motion_bucket_id=job.motion_bucket_id,
+        region_weight=job.hand_weight,
     )
     factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
     return MimicMotionTraining(
         networks,
         parts,
-        WindowLayout(job.frames, job.reference, factor, job.hand_threshold),
+        HandWindows(job.frames, job.reference, factor, job.hand_threshold),
         recipe,
         lr=loop.lr,
         pose_net_lr=job.pose_net_lr,

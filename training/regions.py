@@ -1,4 +1,4 @@
-"""Hands count more in the loss, where their pose is trustworthy (MimicMotion, section 3.3)."""
+"""What counts more in the loss: hands with a trustworthy pose (MimicMotion, section 3.3), faces (StableAnimator)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ..pose.masks import points_boxes
+from ..datasets.clips import Clip
+from ..pose.masks import masks_from_poses, points_boxes
 from ..pose.poses import LEFT_HAND, RIGHT_HAND, Poses
 
 THRESHOLD = 0.7
@@ -49,6 +50,21 @@ def hand_shares(
     return functional.adaptive_avg_pool2d(mask, latent_size)[:, 0]
 
 
+def face_shares(clip: Clip, latent_size: tuple[int, int]) -> torch.Tensor:
+    """(F, h, w) float32 in [0, 1]: how much of each latent pixel is face.
+
+    By the clip's face masks where it has them, else by boxes around the faces of its poses. A frame without a face, or
+    with a mask that is white everywhere (which published tools write where they found none), has none.
+    """
+    if clip.faces is None and clip.poses is None:
+        return torch.zeros(len(clip.frames), *latent_size)
+    size = clip.frames.shape[1:3]
+    faces = list(masks_from_poses(clip.poses, size=size, empty=0)) if clip.faces is None else clip.faces
+    masks = torch.from_numpy(np.stack(list(faces))) / 255
+    masks = masks * (masks < 1).flatten(1).any(dim=1).view(-1, 1, 1)
+    return functional.adaptive_avg_pool2d(masks[:, None], latent_size)[:, 0]
+
+
 def region_weights(shares: torch.Tensor, factor: float) -> torch.Tensor:
-    """1 outside hands, `factor` inside: 1 + (factor - 1) m."""
+    """1 outside the regions, `factor` inside: 1 + (factor - 1) m."""
     return 1 + (factor - 1) * shares

@@ -13,31 +13,35 @@ import torch
 
 from ..quirks import CLEAN, Quirks
 from ..samplers.euler import denoised_from_v
+from .sigmas import Levels, LogNormal
+
+LOG_NORMAL = LogNormal()
+SWAPPED = LogNormal(LOG_NORMAL.std, LOG_NORMAL.mean)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a step needs to know besides data; the published trainer's numbers unless docs/training.md says otherwise.
+    """What a step needs to know besides data; MimicMotion's numbers, see docs/training.md.
 
-    sigma_mean, sigma_std: ln(sigma) is normal; None is 0.7 and 1.6.
+    levels: how sigma is drawn.
     dropout: chance of each: picture embedding alone, picture latents alone, everything at once (no condition).
-    noise_aug: the most noise on the reference picture; each clip draws its own strength from 0 to this.
-    hand_weight: what the squared error counts where a hand is known to be.
+    noise_aug: the most noise on the reference picture.
+    noise_aug_varies: each clip draws its own strength from 0 to the most; otherwise all have the most.
+    region_weight: what the squared error counts where a hand (MimicMotion) or a face (StableAnimator) is known to be.
     """
 
-    sigma_mean: float | None = None
-    sigma_std: float | None = None
+    levels: Levels = LOG_NORMAL
     dropout: float = 0.1
     noise_aug: float = 0.0
+    noise_aug_varies: bool = True
     fps: int = 7
     motion_bucket_id: float = 127
-    hand_weight: float = 10.0
+    region_weight: float = 10.0
     quirks: Quirks = CLEAN
 
-    def noise_distribution(self) -> tuple[float, float]:
-        """Mean and standard deviation of ln(sigma)."""
-        mean, std = (1.6, 0.7) if self.quirks.swapped_noise_distribution else (0.7, 1.6)
-        return (mean if self.sigma_mean is None else self.sigma_mean, std if self.sigma_std is None else self.sigma_std)
+    def noise_levels(self) -> Levels:
+        """How sigma is drawn, published mistakes included."""
+        return SWAPPED if self.quirks.swapped_noise_distribution and self.levels == LOG_NORMAL else self.levels
 
 
 @dataclass(frozen=True)
@@ -45,23 +49,23 @@ class Draws:
     """The random numbers of a batch of B clips of F frames, float32.
 
     posterior, noise: (B, F, 4, h, w) normal: the VAE's posterior sample, and what the UNet has to find.
-    log_sigma:        (B,) normal, not yet scaled.
+    level:            (B,) what sigma follows from, see `training.sigmas`.
     dropout:          (B,) uniform in [0, 1): which conditions are dropped.
     """
 
     posterior: torch.Tensor
     noise: torch.Tensor
-    log_sigma: torch.Tensor
+    level: torch.Tensor
     dropout: torch.Tensor
 
     @classmethod
-    def of(cls, generators: list[torch.Generator], shape: tuple[int, ...]) -> Draws:
+    def of(cls, generators: list[torch.Generator], shape: tuple[int, ...], levels: Levels = LOG_NORMAL) -> Draws:
         """One CPU generator a clip; shape (F, 4, h, w). A clip's numbers do not depend on the batch it is in."""
         rows = [
             (
                 torch.randn(shape, generator=g),
                 torch.randn(shape, generator=g),
-                torch.randn((), generator=g),
+                levels.draw(g),
                 torch.rand((), generator=g),
             )
             for g in generators
@@ -70,7 +74,7 @@ class Draws:
 
     def to(self, device: torch.device) -> Draws:
         """The same numbers on a device."""
-        return Draws(*(part.to(device) for part in (self.posterior, self.noise, self.log_sigma, self.dropout)))
+        return Draws(*(part.to(device) for part in (self.posterior, self.noise, self.level, self.dropout)))
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class NoisyClips:
     timestep:     (B,) ln(sigma) / 4.
     image_embeds: (B, 1, D), zeros where dropped.
     time_ids:     (B, 3).
-    pose_share:   (B,) 1 where the clip keeps its poses, else 0.
+    pose_share:   (B,) 1 where the clip keeps its poses (and face), else 0.
     latents, noisy: (B, F, 4, h, w), scaled; sigma: (B, 1, 1, 1, 1).
     """
 
@@ -93,6 +97,11 @@ class NoisyClips:
     latents: torch.Tensor
     noisy: torch.Tensor
     sigma: torch.Tensor
+
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """What a module that is trained takes of it, by the names of its arguments."""
+        names = ("sample", "timestep", "image_embeds", "time_ids", "pose_share")
+        return {name: getattr(self, name) for name in names}
 
 
 def posterior_sample(moments: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -137,8 +146,7 @@ def noisy_clips(
     moments: (B, F, 8, h, w) of the frames, unscaled; image_latents: (B, 4, h, w), the mode for the (augmented)
     picture, unscaled; image_embeds: (B, 1, D); noise_aug: (B,), the strength the picture has; scaling: the VAE's.
     """
-    mean, std = recipe.noise_distribution()
-    sigma = (mean + std * draws.log_sigma).exp().view(-1, 1, 1, 1, 1)
+    sigma = recipe.noise_levels().sigma(draws.level).view(-1, 1, 1, 1, 1)
     latents = posterior_sample(moments, draws.posterior) * scaling
     noisy = latents + draws.noise * sigma
     embeds_share, latents_share, pose_share = kept_conditions(draws.dropout, recipe.dropout, recipe.quirks)

@@ -40,8 +40,6 @@ class TrainingSystem(Protocol):
     frozen: Sequence[nn.Module]
     """The networks that encode."""
     layout: Layout
-    export_name: str
-    """File name of what :meth:`export` writes."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser, each with its learning rate and a name; only what is trained."""
@@ -68,8 +66,8 @@ class TrainingSystem(Protocol):
         """
         ...
 
-    def export(self, path: Path, weights: Mapping[str, torch.Tensor]) -> None:
-        """Write a state dict of `module` as the file that loaders and hosts open."""
+    def export(self, folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
+        """Write a state dict of `module` into a folder, as the files that loaders and hosts open."""
         ...
 
     def animate(self, weights: Mapping[str, torch.Tensor], clip: Clip, seed: int) -> Iterable[np.ndarray]:

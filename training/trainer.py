@@ -165,7 +165,8 @@ class Trainer:
             names = [name for name in batch if name != "number"]
             samples = ({name: batch[name][b] for name in names} for b in range(len(generators)))
             encoded = [self.system.encode_sample(s, g) for s, g in zip(samples, generators, strict=True)]
-            batch = {name: torch.stack([each[name] for each in encoded]) for name in encoded[0]}
+            stacked = {name: torch.stack([each[name] for each in encoded]) for name in encoded[0]}
+            batch = stacked | {"number": batch["number"]}
         batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
         return self.system.loss(self.module, batch, generators)
 
@@ -233,7 +234,7 @@ class Trainer:
             accelerator.save_state(str(partial / STATE))
             weights = self._weights()
             if main:
-                self.system.export(partial / self.system.export_name, weights)
+                self.system.export(partial, weights)
                 if self.average is not None:
                     self.average.save(partial / AVERAGE)
             accelerator.wait_for_everyone()

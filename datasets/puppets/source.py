@@ -45,10 +45,12 @@ class Puppets:
 
     held_out: characters and motions that the ones for training never share.
     seed:     another set of characters.
+    style:    what poses are drawn in, see docs/drawing.md.
     """
 
     held_out: bool = False
     seed: int = 0
+    style: str = STYLE
 
     def __len__(self) -> int:
         return _ENDLESS
@@ -62,7 +64,7 @@ class Puppets:
         character = self.character(index)
         motion = draw_motion(self._random(_MOTION, index, seed))
         frames, poses = render(character, motion, num_frames, size)
-        pictures = np.stack(list(draw_clip(poses, size, STYLE)))
+        pictures = np.stack(list(draw_clip(poses, size, self.style)))
         reference, pose = self.reference(index, size, seed)
         return Clip(reference, frames, pictures, poses, FPS, f"puppet {index} ({motion.kind})", pose)
 
@@ -71,7 +73,7 @@ class Puppets:
         rng = self._random(_REFERENCE, index, seed)
         motion = draw_motion(rng, "wave")
         frames, poses = render(self.character(index), motion, 1, size, start=float(rng.uniform(0, 100)))
-        return frames[0], next(draw_clip(poses, size, STYLE))
+        return frames[0], next(draw_clip(poses, size, self.style))
 
     def _random(self, purpose: int, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([int(self.held_out), self.seed, purpose, *numbers])

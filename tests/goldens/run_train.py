@@ -6,9 +6,11 @@ import torch
 from choreo.conditioning.picture import to_signed
 from choreo.quirks import PUBLISHED
 from choreo.samplers.euler import denoised_from_v
-from choreo.training.mimicmotion import PosedUNet, encode_clip
+from choreo.training.encoding import encode_clip
 from choreo.training.optimisation import adamw
+from choreo.training.sigmas import LogNormal
 from choreo.training.step import Draws, Recipe, denoising_loss, noisy_clips
+from choreo.training.svd import PosedUNet
 
 from .cases import Case
 from .networks import network
@@ -20,8 +22,7 @@ from .registry import runner
 def train_step(case: Case) -> dict:
     config, tensors, outputs = case.config, case.tensors, {}
     recipe = Recipe(
-        sigma_mean=config["P_mean"],
-        sigma_std=config["P_std"],
+        levels=LogNormal(config["P_mean"], config["P_std"]),
         dropout=config["conditioning_dropout_prob"],
         noise_aug=config["noise_aug_strength"],
         fps=config["fps"],
@@ -45,14 +46,7 @@ def train_step(case: Case) -> dict:
             recipe=recipe,
             scaling=vae.config.scaling_factor,
         )
-        v = module(
-            clips.sample,
-            clips.timestep,
-            clips.image_embeds,
-            clips.time_ids,
-            pose_pictures=poses,
-            pose_share=clips.pose_share,
-        )
+        v = module(**clips.inputs(), pose_pictures=poses)
         loss = denoising_loss(v, clips).mean()
         loss.backward()
         outputs[f"loss_{k}"] = loss.detach()
