@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..conditioning.picture import check_size
 from ..datasets.clips import ClipSource
 from ..datasets.open import PUPPETS, open_dataset
+from ..model_loaders.catalogue import require_file
 from ..model_loaders.tiny import DETECTOR_FILE, POSE_FILE, TINY_FOLDER
 from ..pipelines.inputs import Detection
 from ..pipelines.job import Weights
@@ -21,10 +22,11 @@ from ..pipelines.mimicmotion import size_multiple
 from ..pose.detect import PoseDetector
 from ..runtime import current
 from ..samplers.windows import check_window
+from .distributions import WINDOW, Distributions, FrameFeatures, VideoFeatures
 from .examples import Examples
 from .ledger import Ledger
 from .metrics import Lpips
-from .protocol import Settings, evaluate
+from .protocol import Measure, Settings, evaluate
 from .report import Report, Targets
 from .systems import MimicMotion
 
@@ -52,6 +54,12 @@ class Evaluate:
     """Fuse overlapping windows; without it the clip is made in pieces of one window each."""
     lpips: bool = False
     """Download the weights of LPIPS where they are missing; it is measured without this when they are there."""
+    vgg: Path | None = None
+    """VGG-16 for LPIPS as published tables have it: torchvision's vgg16-397923af.pth; takes the package lpips too."""
+    inception: Path | None = None
+    """Network for FID: inception-2015-12-05.pt, or another TorchScript network of pictures."""
+    i3d: Path | None = None
+    """Network for FVD: i3d_torchscript.pt, or another TorchScript network of 16 frames."""
     targets: Literal["default", "none"] = "default"
     """What decides on the exit status; "none" only measures."""
     output: Path | None = None
@@ -71,6 +79,25 @@ class Evaluate:
         """The data set; of the puppets those that are held out."""
         held_out = self.dataset == PUPPETS
         return open_dataset(self.dataset, held_out=held_out, seed=self.sampling.seed if held_out else 0)
+
+    def measures(self) -> dict[str, Measure]:
+        """Measures of pictures that take weights, as far as these are there; FileNotFoundError for a named file."""
+        found = {"lpips": Lpips()} if self.lpips or Lpips.ready() else {}
+        if self.vgg is not None:
+            vgg = require_file(self.vgg, self.networks.folders)
+            found |= {"lpips_vgg": Lpips(vgg), "disco_lpips": Lpips(vgg, unsigned=True)}
+        return found
+
+    def distributions(self) -> Distributions:
+        """Measures of all clips together, as far as their networks are named."""
+        named = {"fid": (FrameFeatures, self.inception), "fvd": (VideoFeatures, self.i3d)}
+        return Distributions(
+            {
+                name: features(require_file(path, self.networks.folders))
+                for name, (features, path) in named.items()
+                if path is not None
+            }
+        )
 
     @contextmanager
     def detector(self) -> Iterator[PoseDetector | None]:
@@ -105,27 +132,44 @@ def run_evaluation(job: Evaluate) -> tuple[bool, str]:
     """Evaluate, print the protocol and its numbers, write the files; whether targets are reached, and a summary."""
     settings, source = job.settings(), job.source()
     targets = Targets() if job.targets == "default" else None
-    lpips = Lpips() if job.lpips or Lpips.ready() else None
+    measures, distributions = job.measures(), job.distributions()
     system = load_system(job)
     ledger = Ledger(None if job.output is None else job.output / f"unfinished-{_fingerprint(job)}.jsonl")
     if ledger.values:
         log.info("Going on with an evaluation that was broken off; %d parts are finished.", len(ledger.values))
     about = describe(job, settings)
     print("\n".join(f"{name + ':':<12}{text}" for name, text in about.items()), flush=True)
-    more = {} if job.output is None else {"show": Examples(job.output, job.examples)}
+    more: dict[str, Any] = {} if job.output is None else {"show": Examples(job.output, job.examples)}
     with job.detector() as detector:
-        report = evaluate(
-            system, source, settings, detector, lpips=lpips, borders=system.borders, ledger=ledger, **more
-        )
+        more |= {"measures": measures, "distributions": distributions, "borders": system.borders}
+        report = evaluate(system, source, settings, detector, ledger=ledger, **more)
     report.about.update(about)
-    if lpips is None:
-        report.notes.append("LPIPS is not measured: it takes the package lpips, and --lpips to download its weights.")
+    report.notes += weights_notes(measures, distributions)
     _print(report)
     if job.output is not None:
         report.save(job.output / "report.json", targets)
         ledger.drop()
         print(f"Wrote {job.output / 'report.json'}")
     return report.summary(targets)
+
+
+def weights_notes(measures: Mapping[str, Measure], distributions: Distributions) -> list[str]:
+    """What is not measured for want of weights, and on how much the rest was."""
+    notes = []
+    if "lpips" not in measures:
+        notes.append("LPIPS is not measured: it takes the package lpips, and --lpips to download its weights.")
+    names = {"disco_lpips": "LPIPS of DisCo (--vgg)", "fid": "FID (--inception)", "fvd": "FVD (--i3d)"}
+    missing = [text for name, text in names.items() if name not in {*measures, *distributions.extractors}]
+    if missing:
+        notes.append(f"Not measured, as no file of weights is named: {', '.join(missing)}.")
+    for name, count in distributions.counts().items():
+        what = {"fid": "frames", "fvd": f"windows of {WINDOW} frames"}[name]
+        notes.append(
+            f"{name.upper()} is of {count} {what}; it falls with their number, so only equal ones can be compared."
+            if count > 1
+            else f"{name.upper()} is not measured: it takes 2 or more {what}."
+        )
+    return notes
 
 
 def describe(job: Evaluate, settings: Settings) -> dict[str, str]:

@@ -11,9 +11,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ..model_loaders.weights import read_weights
 from ..pose.poses import BODY, FACE, LEFT_HAND, RIGHT_HAND, VISIBLE, Poses
 from ..runtime import current
 
@@ -82,17 +84,23 @@ def ssim(found: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 class Lpips:
-    """LPIPS (Zhang et al., 2018) by the package `lpips`, with AlexNet: 0 for equal pictures, larger is worse.
+    """LPIPS (Zhang et al., 2018) by the package `lpips`: 0 for equal pictures, larger is worse.
 
-    Its construction downloads the weights of torchvision's AlexNet when they are not in torch's cache, so make one
-    only when the user asked for it. Raises ImportError that says how to get the package.
+    vgg: torchvision's VGG-16 (`vgg16-397923af.pth`); None is AlexNet, whose weights the construction downloads when
+        they are not in torch's cache, so make one only when the user asked for it.
+    unsigned: show the network pictures in 0..1, as DisCo's evaluation does, instead of -1..1.
+    Raises ImportError that says how to get the package, ValueError for another file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, vgg: Path | None = None, *, unsigned: bool = False) -> None:
         if find_spec("lpips") is None:
             raise ImportError("LPIPS needs the package lpips: pip install lpips.")
-        self.device = current().device
-        self.network = import_module("lpips").LPIPS(net="alex", verbose=False).to(self.device).eval()
+        self.device, self.unsigned = current().device, unsigned
+        made = import_module("lpips").LPIPS
+        network = made(net="alex", verbose=False) if vgg is None else made(net="vgg", pnet_rand=True, verbose=False)
+        if vgg is not None:
+            _fill_vgg(network.net, vgg)
+        self.network = network.to(self.device).eval()
 
     @staticmethod
     def ready() -> bool:
@@ -107,10 +115,20 @@ class Lpips:
         import torch
 
         def tensor(picture: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(picture).permute(2, 0, 1)[None].float().to(self.device) * 2 - 1
+            shown = torch.from_numpy(picture).permute(2, 0, 1)[None].float().to(self.device)
+            return shown if self.unsigned else shown * 2 - 1
 
         with torch.no_grad():
             return np.array([self.network(tensor(a), tensor(b)).item() for a, b in _pairs(found, true)])
+
+
+def _fill_vgg(network: Any, path: Path) -> None:
+    """Load torchvision's VGG-16 into that of the package, which numbers its layers alike inside of slices."""
+    weights = read_weights(path)
+    names = {name: f"features.{name.partition('.')[2]}" for name in network.state_dict()}
+    if missing := [old for old in names.values() if old not in weights]:
+        raise ValueError(f"{path} is not torchvision's VGG-16 (vgg16-397923af.pth): it has no {missing[0]}.")
+    network.load_state_dict({name: weights[old] for name, old in names.items()})
 
 
 def counted_points(true: Poses, part: str = "body", min_score: float = VISIBLE) -> np.ndarray:
@@ -158,6 +176,15 @@ def pck(
 def frame_jumps(frames: np.ndarray) -> np.ndarray:
     """(F - 1,) mean absolute difference, 0..1, between each frame and the one before."""
     return np.array([np.mean(np.abs(b - a)) for a, b in pairwise(floats(frames))])
+
+
+def change_error(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """(F - 1,) mean absolute difference, 0..1, between the changes from frame to frame of the two clips.
+
+    A still error does not count, one that flickers does; 0 for equal motion.
+    """
+    errors = (a - b for a, b in _pairs(found, true))
+    return np.array([np.mean(np.abs(later - earlier)) for earlier, later in pairwise(errors)])
 
 
 def border_jump(found: np.ndarray, true: np.ndarray, borders: Sequence[int]) -> float:

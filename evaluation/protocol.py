@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from ..pose.people import choose_people
 from ..pose.poses import Poses
 from ..runtime import Runtime, current, use
 from .appearance import body_colours, similarity_matrix
+from .disco import grey_ssim, l1_per_pixel, wrapped_psnr
+from .distributions import Distributions
 from .ledger import Ledger
-from .metrics import PARTS, Lpips, as_float, border_jump, counted_points, l1, pck, psnr, ssim
+from .metrics import PARTS, as_float, border_jump, change_error, counted_points, l1, pck, psnr, ssim
 from .report import ClipScores, Report
 
 STAGE = "evaluating"
@@ -82,6 +85,8 @@ class Settings:
 
 
 Show = Callable[[str, Clip, np.ndarray], None]
+Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(found, true), frames each -> one number a frame."""
 
 
 def evaluate(
@@ -90,7 +95,8 @@ def evaluate(
     settings: Settings = Settings(),
     detector: Detector | None = None,
     *,
-    lpips: Lpips | None = None,
+    measures: Mapping[str, Measure] = MappingProxyType({}),
+    distributions: Distributions | None = None,
     borders: Callable[[int], Sequence[int]] = lambda num_frames: (),
     ledger: Ledger | None = None,
     show: Show = lambda key, clip, frames: None,
@@ -98,6 +104,8 @@ def evaluate(
     """Animate clips of a data set and judge the results by the truth; one clip is held at a time.
 
     detector: finds the poses again; without it there is no PCK.
+    measures: more measures of pictures, by their names in `report.METRICS`.
+    distributions: what is measured on all clips together.
     borders:  for a number of frames, those at which one window of the system ends and the next one begins.
     ledger:   keeps what is finished; what it has already is not done again.
     show:     is called with "clip N" or "reference N", the clip, and the uint8 frames that the system made of it.
@@ -105,7 +113,7 @@ def evaluate(
     FloatingPointError for NaN.
     """
     ledger = Ledger() if ledger is None else ledger
-    judge = _Judge(animate, source, settings, detector, lpips, borders, show)
+    judge = _Judge(animate, source, settings, detector, measures, distributions or Distributions({}), borders, show)
     report = Report(settings.threshold)
     available = len(source)
     clips, references = min(settings.clips, available), min(settings.references, available)
@@ -114,17 +122,19 @@ def evaluate(
     with _one_progress(clips + references) as progress:
         for index in range(clips):
             try:
-                scores = ledger.recall(f"clip {index}", lambda index=index: asdict(judge.clip(index)))
+                judged = ledger.recall(f"clip {index}", lambda index=index: judge.clip(index))
             except _Unusable as reason:
                 report.skipped.append(str(reason))
             else:
-                report.clips.append(ClipScores(**scores))
+                report.clips.append(ClipScores(**judged["scores"]))
+                judge.distributions.add(judged["features"])
             progress(index + 1)
         shorter = sum(clip.frames < settings.frames for clip in report.clips)
         if shorter:
             report.notes.append(f"Clips of fewer than {settings.frames} frames: {shorter}.")
         if not report.clips:
             raise ValueError(" ".join(["There is nothing to judge: no clip can be used.", *report.skipped]))
+        report.sets = judge.distributions.distances()
         if references > 1:
             report.colours = judge.colours(references, ledger, lambda done: progress(clips + done))
     if references > 1 and report.colours is None:
@@ -142,7 +152,8 @@ class _Judge:
     source: ClipSource
     settings: Settings
     detector: Detector | None
-    lpips: Lpips | None
+    measures: Mapping[str, Measure]
+    distributions: Distributions
     borders: Callable[[int], Sequence[int]]
     show: Show
 
@@ -170,8 +181,8 @@ class _Judge:
         self.show(key, clip, frames)
         return frames, seconds
 
-    def clip(self, index: int) -> ClipScores:
-        """Everything that is measured on one clip."""
+    def clip(self, index: int) -> dict[str, Any]:
+        """Everything that is measured on one clip, and its features for what is measured on all of them."""
         clip = self.take(index)
         result, seconds = self.run(clip, index, f"clip {index}")
         rows = {"result": result, "copied": np.broadcast_to(clip.reference, clip.frames.shape)}
@@ -188,7 +199,8 @@ class _Judge:
             }
             for row, poses in found.items():
                 values[row] |= self.poses(poses, clip.poses)
-        return ClipScores(index, clip.name, len(result), seconds, values)
+        scores = ClipScores(index, clip.name, len(result), seconds, values)
+        return {"scores": asdict(scores), "features": self.distributions.packed(rows | {"truth": clip.frames})}
 
     def pictures(self, frames: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         """Means over the frames of what is measured frame by frame."""
@@ -196,10 +208,13 @@ class _Judge:
             "psnr": np.minimum(psnr(frames, truth), EQUAL_DB),
             "ssim": ssim(frames, truth),
             "l1": l1(frames, truth),
+            "disco_ssim": _each(grey_ssim, frames, truth),
+            "disco_l1": _each(l1_per_pixel, frames, truth),
+            "wrapped_psnr": np.minimum(_each(wrapped_psnr, frames, truth), EQUAL_DB),
+            "change": change_error(frames, truth),
+            **{name: measure(frames, truth) for name, measure in self.measures.items()},
         }
-        if self.lpips is not None:
-            values["lpips"] = self.lpips(frames, truth)
-        return {name: float(value.mean()) for name, value in values.items()}
+        return {name: float(value.mean()) for name, value in values.items() if len(value)}
 
     def poses(self, found: Poses, true: Poses) -> dict[str, float]:
         """PCK of each part that can be judged, and the share of frames in which anybody was found."""
@@ -243,6 +258,11 @@ class _Judge:
             "result": body_colours(result, driving.poses).tolist(),
             "reference": body_colours(clip.frames, clip.poses).tolist(),
         }
+
+
+def _each(measure: Callable[[np.ndarray, np.ndarray], float], frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(F,) a measure of single pictures."""
+    return np.array([measure(*pair) for pair in zip(frames, truth, strict=True)])
 
 
 def _collect(frames: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

@@ -28,6 +28,14 @@ METRICS = {
     "ssim": Metric("SSIM", ".4f"),
     "l1": Metric("L1 (0..1)", ".4f"),
     "lpips": Metric("LPIPS", ".4f"),
+    "lpips_vgg": Metric("LPIPS (VGG)", ".4f"),
+    "disco_ssim": Metric("SSIM of DisCo", ".4f"),
+    "disco_l1": Metric("L1 of DisCo", ".3e"),
+    "wrapped_psnr": Metric("wrapped PSNR of DisCo", ".2f"),
+    "disco_lpips": Metric("LPIPS of DisCo", ".4f"),
+    "fid": Metric("FID", ".2f"),
+    "fvd": Metric("FVD", ".2f"),
+    "change": Metric("error of change (0..1)", ".5f"),
     "pck_body": Metric("PCK@{} body"),
     "pck_hands": Metric("PCK@{} hands"),
     "pck_face": Metric("PCK@{} face"),
@@ -66,6 +74,7 @@ class Report:
     """All numbers of an evaluation.
 
     threshold: of PCK. clips: what was measured. skipped: why clips were left out. notes: sentences for the reader.
+    sets: what is measured on all clips together, `sets[row][metric]`.
     colours: likeness of results (rows) and references (columns), see `appearance.py`, or None.
     about: what was evaluated and how, line by line.
     """
@@ -74,6 +83,7 @@ class Report:
     clips: list[ClipScores] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    sets: dict[str, dict[str, float]] = field(default_factory=dict)
     colours: np.ndarray | None = None
     about: dict[str, str] = field(default_factory=dict)
 
@@ -83,7 +93,12 @@ class Report:
         return np.array(found, dtype=np.float64)
 
     def mean(self, row: str, metric: str) -> tuple[float, float]:
-        """Mean over the clips and its standard error, s / sqrt(n) with n - 1 in s; NaN for what is not there."""
+        """Mean over the clips and its standard error, s / sqrt(n) with n - 1 in s; NaN for what is not there.
+
+        What is measured on all clips together is its own mean, without an error.
+        """
+        if metric in self.sets.get(row, {}):
+            return self.sets[row][metric], math.nan
         values = self.values(row, metric)
         error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
         return float(values.mean()) if len(values) else math.nan, float(error)
@@ -149,7 +164,8 @@ class Report:
         content = {
             **asdict(self),
             "means": {
-                row: {name: self.mean(row, name) for name in METRICS if len(self.values(row, name))} for row in ROWS
+                row: {name: mean for name in METRICS if not math.isnan((mean := self.mean(row, name))[0])}
+                for row in ROWS
             },
             "colours": None if self.colours is None else self.colours.tolist(),
             "targets": None if targets is None else {**asdict(targets), "reached": reached},

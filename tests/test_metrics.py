@@ -10,7 +10,19 @@ import pytest
 import torch
 from choreo.evaluation import metrics
 from choreo.evaluation.appearance import REGIONS, body_colours, colour_similarity, diagonal_rows, similarity_matrix
-from choreo.evaluation.metrics import Lpips, border_jump, counted_points, frame_jumps, l1, pck, person_sizes, psnr, ssim
+from choreo.evaluation.disco import grey_ssim, l1_per_pixel, wrapped_psnr
+from choreo.evaluation.metrics import (
+    Lpips,
+    border_jump,
+    change_error,
+    counted_points,
+    frame_jumps,
+    l1,
+    pck,
+    person_sizes,
+    psnr,
+    ssim,
+)
 from choreo.pose.poses import BODY, LEFT_HAND, Poses
 
 CANVAS = (100, 200)  # height, width
@@ -179,6 +191,50 @@ def test_jumps_at_borders_above_those_of_the_truth() -> None:
     assert border_jump(true, true, [3]) == pytest.approx(0)
     assert np.isnan(border_jump(found, true, [])) and np.isnan(border_jump(found, true, [1, 2, 3, 4, 5]))
     assert np.isnan(border_jump(found[:1], true[:1], [1]))
+
+
+def test_only_errors_that_flicker_count_as_errors_of_change() -> None:
+    true = clip(0, 4) // 2
+    np.testing.assert_allclose(change_error(true + 20, true), 0, atol=1e-12)
+    flickering = true + np.array([0, 20, 0, 20], np.uint8)[:, None, None, None]
+    np.testing.assert_allclose(change_error(flickering, true), 20 / 255)
+    np.testing.assert_allclose(change_error(true[[0, 0, 0, 0]], true), frame_jumps(true))
+    assert len(change_error(true[:1], true[:1])) == 0
+
+
+def test_published_psnr_wraps_whatever_the_quality() -> None:
+    true = clip(0, 1, (40, 52))[0]
+    for sigma in (30, 60):
+        assert wrapped_psnr(noisy(true, sigma), true) == pytest.approx(28.3, abs=0.5)
+    assert wrapped_psnr(true, true) == np.inf
+    assert wrapped_psnr(np.full((8, 8, 3), 16, np.uint8), np.zeros((8, 8, 3), np.uint8)) == np.inf, "256 wraps to 0"
+
+
+def test_published_measures_bring_pictures_to_the_size_of_the_truth() -> None:
+    true = np.full((20, 30, 3), 100, np.uint8)
+    small = np.full((10, 15, 3), 90, np.uint8)
+    assert l1_per_pixel(small, true) == pytest.approx(10 / 600)
+    assert grey_ssim(small, true) == pytest.approx((2 * 9000 + 6.5025) / (8100 + 10000 + 6.5025))
+    assert grey_ssim(true, true) == 1
+    with pytest.raises(ValueError, match="at least 7"):
+        grey_ssim(true[:6], true[:6])
+    with pytest.raises(ValueError, match="must be uint8"):
+        l1_per_pixel(true / 255, true)
+
+
+def test_published_ssim_follows_its_definition_window_by_window() -> None:
+    import cv2
+
+    one, other = clip(0, 1, (9, 8))[0], clip(1, 1, (9, 8))[0]
+    x, y = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(float) for picture in (one, other))
+    values = []
+    for top in range(3):
+        for left in range(2):
+            a, b = x[top : top + 7, left : left + 7].ravel(), y[top : top + 7, left : left + 7].ravel()
+            c1, c2, both = 2.55**2, 7.65**2, np.cov(a, b)
+            likeness = (2 * a.mean() * b.mean() + c1) * (2 * both[0, 1] + c2)
+            values.append(likeness / ((a.mean() ** 2 + b.mean() ** 2 + c1) * (both[0, 0] + both[1, 1] + c2)))
+    assert grey_ssim(one, other) == pytest.approx(np.mean(values), rel=1e-9)
 
 
 def dressed(colour: tuple[int, int, int]) -> np.ndarray:
