@@ -35,6 +35,9 @@ class Quirks:
     """Training turns the reference from [0, 1] into 8 bit by truncation."""
     plain_loss: bool = False
     """Training weighs hands like everything else."""
+    ddim_extra_steps: bool = False
+    """A number of DDIM steps that does not divide 1000 becomes the next larger one that the spacing 1000 // steps
+    gives."""
 
 
 CLEAN = Quirks()
@@ -50,3 +53,4 @@ PUBLISHED = Quirks(  # MimicMotion, and of its unofficial trainer
     plain_loss=True,
 )
 WRAPPER = Quirks(ays_above_zero=True, pose_strength_ignored=True, always_guided=True)  # MimicMotion's ComfyUI wrapper
+MAGICPOSE = Quirks(ddim_extra_steps=True)

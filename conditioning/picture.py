@@ -84,14 +84,32 @@ def cover_crop(picture: np.ndarray, target: tuple[int, int]) -> np.ndarray:
 
 def centre_square(picture: np.ndarray, size: int = 512) -> np.ndarray:
     """The central square of the short side, resized bilinearly with antialias; uint8 (H, W, 3) -> (size, size, 3)."""
+    return centre_fit(picture, (size, size))
+
+
+def centre_fit(picture: np.ndarray, target: tuple[int, int]) -> np.ndarray:
+    """The largest central part in the target's shape, resized bilinearly with antialias, as MagicPose does.
+
+    uint8 (H, W, 3) -> (height, width, 3); a picture of the target's size stays as it is.
+    """
     from PIL import Image
 
     check_picture(picture)
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = Image.fromarray(picture[top : top + side, left : left + side])
-    return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
+    sides = picture.shape[:2]
+    scale = min(side / wanted for side, wanted in zip(sides, target, strict=True))
+    height, width = (min(side, round(wanted * scale)) for side, wanted in zip(sides, target, strict=True))
+    top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
+    part = Image.fromarray(picture[top : top + height, left : left + width])
+    return np.asarray(part.resize(target[::-1], Image.Resampling.BILINEAR))
+
+
+def as_rgb(picture: np.ndarray) -> np.ndarray:
+    """Grey (H, W) or (H, W, 1) becomes (H, W, 3), of RGBA (H, W, 4) the alpha is dropped; others stay as they are."""
+    if picture.ndim == 2:
+        picture = picture[..., None]
+    if picture.ndim == 3 and picture.shape[2] in (1, 4):
+        picture = picture[..., :3] if picture.shape[2] == 4 else np.repeat(picture, 3, axis=2)
+    return picture
 
 
 def to_signed(pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -30,8 +30,17 @@ def build_motion_module(
 
 
 def move(module: AnimateDiffTransformer3D, features: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """The module's forward; features (B * frames, C, h, w), clip after clip -> the same."""
+    """The module's forward; features (B * frames, C, h, w), clip after clip -> the same.
+
+    As published, every frame is normed for itself; diffusers' own forward norms a clip as a whole.
+    Raises ValueError for clips that are longer than the module can tell the order of.
+    """
     longest = module.transformer_blocks[0].pos_embed.pe.shape[1]
     if num_frames > longest:
         raise ValueError(f"The motion module knows the order of {longest} frames at most, got {num_frames}.")
-    return module(features, num_frames=num_frames)
+    clips = module.norm(features).unflatten(0, (-1, num_frames))
+    x = module.proj_in(clips.permute(0, 3, 4, 1, 2).flatten(0, 2))  # (B * h * w, frames, C)
+    for block in module.transformer_blocks:
+        x = block(x)
+    x = module.proj_out(x).view(len(clips), *clips.shape[-2:], num_frames, -1)
+    return x.permute(0, 3, 4, 1, 2).flatten(0, 1) + features

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import signature
 
 import numpy as np
 import torch
@@ -22,8 +23,9 @@ def decode_frames(
     """Frames (H, W, 3) float32 in [0, 1] on the CPU, one at a time; the VAE is on the device while this is consumed.
 
     latents: (frames, 4, h, w), multiplied by the VAE's scaling factor (0.18215).
+    vae: a temporal one (SVD's) or one of single pictures (Stable Diffusion's).
     chunk: frames decoded together. The temporal decoder sees no further than its chunk, so the size is part of the
-        result and never follows free memory.
+        result and never follows free memory; a VAE of pictures takes fewer when memory is short.
     skip: leave out this many frames at the start after decoding, as they still act on the rest of their chunk.
     """
     runtime = current()
@@ -39,11 +41,16 @@ def _decode_chunk(vae: nn.Module, latents: torch.Tensor, start: int) -> torch.Te
     weight = next(vae.parameters())
     z = (latents / vae.config.scaling_factor).to(weight.device, weight.dtype)
 
-    def decode(_frames: int) -> torch.Tensor:
-        with torch.no_grad():
-            return vae.decode(z, num_frames=len(z)).sample.float().cpu()
+    is_temporal = "num_frames" in signature(vae.decode).parameters
 
-    frames = with_smaller_batches(decode, [len(z)], f"decoding {len(z)} frames at once")
+    def decode(size: int) -> torch.Tensor:
+        with torch.no_grad():
+            if is_temporal:
+                return vae.decode(z, num_frames=len(z)).sample.float().cpu()
+            return torch.cat([vae.decode(part).sample.float().cpu() for part in z.split(size)])
+
+    sizes = [len(z)] if is_temporal else sorted({len(z), 1}, reverse=True)
+    frames = with_smaller_batches(decode, sizes, f"decoding {len(z)} frames at once")
     check_finite(frames, f"the decoded frames {start} to {start + len(z) - 1}")
     return to_unit(frames).permute(0, 2, 3, 1)
 

@@ -60,11 +60,13 @@ def face_mask_boxes(case: Case) -> dict:
     return {f"mask_{i}": masks.mask_from_boxes(case.arrays[f"boxes_{i}"], size) for i in range(case.config["n"])}
 
 
-@runner("pose/openpose_hand_face_boxes")
+@runner("pose/openpose_hand_face_boxes", "magicpose/openpose_boxes")
 def openpose_hand_face_boxes(case: Case) -> dict:
-    size, hands, faces = tuple(case.arrays["image_hw"]), [], []
-    for subset in case.arrays["subset"].astype(int):
-        points, visible = case.arrays["candidate_px"][subset], subset >= 0
+    tables = case.arrays
+    size, hands, faces = tuple(tables["image_hw" if "image_hw" in tables else "hw"]), [], []
+    candidate = tables["candidate_px"] if "candidate_px" in tables else tables["candidate"][:, :2]
+    for subset in tables["subset"][:, :18].astype(int):
+        points, visible = candidate[subset], subset >= 0
         hands += hand_boxes(points, visible, size)
         faces += [box for box in [face_box(points, visible, size)] if box]
     return {"hands": np.array(hands).reshape(-1, 4), "faces": np.array(faces).reshape(-1, 3)}
