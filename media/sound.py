@@ -67,7 +67,9 @@ def join(pictures: Path, output: Path, length: Fraction, sound: Sound | None) ->
 
 
 def _join(pictures: Path, output: Path, length: Fraction, sound: Sound | None) -> None:
-    options = {"movflags": "+faststart"} if output.suffix.lower() in (".mp4", ".mov") else {}
+    options = {"fflags": "+bitexact"}  # otherwise Matroska and WebM get a random number
+    if output.suffix.lower() in (".mp4", ".mov"):
+        options["movflags"] = "+faststart"
     with open_container(pictures) as video, av.open(str(output), "w", options=options) as target:
         stream = _like(target, video.streams.video[0])
         if sound is None:

@@ -24,6 +24,7 @@ _CODECS = {  # by suffix, the first that this build of FFmpeg has
 }
 _BT709 = 1  # FFmpeg's number of the matrix, the primaries and the transfer curve
 _LIMITED_RANGE = 1
+_THREADS = 4  # x264's choice follows the number of processors, and its output the number of threads
 _CRASH_SAFE = {  # short fragments (in microseconds), written at once, can be read before the file is finished
     "movflags": "+frag_keyframe+empty_moov+default_base_moof",
     "frag_duration": "250000",
@@ -145,6 +146,7 @@ class VideoWriter:
         height, width = self.size
         stream.height, stream.width, stream.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
         context = stream.codec_context
+        context.thread_count = _THREADS
         context.time_base = 1 / self.fps
         context.gop_size = max(1, round(2 * self.fps))
         context.color_primaries = context.color_trc = context.colorspace = _BT709

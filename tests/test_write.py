@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import subprocess
 import sys
@@ -55,6 +56,28 @@ def test_colours_survive_in_every_container_and_odd_sizes_are_padded(tmp_path, s
     even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
     assert len(frames) == 3 and frames[0].shape == (*even, 3)
     assert np.abs(corners(frames[0]) - corners(np.pad(picture, ((0, 1), (0, 1), (0, 0)), "edge"))).max() <= 5
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot hold a process to one processor")
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_the_number_of_processors_does_not_change_a_byte(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (12, 256, 256, 3), dtype=np.uint8)
+
+    def written(name):
+        with VideoWriter(tmp_path / f"{name}.{suffix}", noise.shape[1:3], 15) as writer:
+            for frame in noise:
+                writer.write(frame)
+        return (tmp_path / f"{name}.{suffix}").read_bytes()
+
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("there is one processor only")
+    several = written("several")
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert written("one") == several
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_file_is_what_players_expect(tmp_path):
