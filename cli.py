@@ -44,8 +44,8 @@ from .pipelines.pose_job import (
 )
 from .runtime import use
 from .terminal import TerminalRuntime
-from .training.command import train_mimicmotion
-from .training.settings import Loop, TrainMimicMotion
+from .training.command import STABLEANIMATOR_READING, train_mimicmotion, train_stableanimator
+from .training.settings import Loop, TrainMimicMotion, TrainStableAnimator
 
 DISTRIBUTION = "comfyui-choreo"
 DEBUG_VARIABLE = "CHOREO_DEBUG"
@@ -148,7 +148,7 @@ def demo(job: Demo, device: Device) -> None:
 
 
 def train() -> None:
-    """Train a system on your own clips: `choreo train mimicmotion`."""
+    """Train a system on your own clips: `choreo train mimicmotion` and `stableanimator`."""
     _parsed(["train", "--help"])()
 
 
@@ -156,6 +156,15 @@ def train_mimicmotion_command(job: TrainMimicMotion, loop: Loop, reading: Readin
     """Train MimicMotion's UNet and PoseNet; docs/training.md is the guide."""
     with device.in_use():
         train_mimicmotion(job, loop, reading)
+        print(f"Wrote {loop.output}")
+
+
+def train_stableanimator_command(
+    job: TrainStableAnimator, loop: Loop, device: Device, reading: Reading = STABLEANIMATOR_READING
+) -> None:
+    """Train StableAnimator's identity adapter, PoseNet and face encoder; docs/training.md is the guide."""
+    with device.in_use():
+        train_stableanimator(job, loop, reading)
         print(f"Wrote {loop.output}")
 
 
@@ -206,7 +215,8 @@ def models(models: Path | None = None) -> None:
     print("Looked for in: " + ", ".join(map(str, model_folders(folders))))
     for row in table(folders):
         print(f"\n{row['file']}  ({row['system']}; {row['licence']})")
-        print(f"  get it:      {row['where']}\n  put it into: {row['folder']}/\n  found:       {row['found'] or 'no'}")
+        print(f"  get it:      {row['where']}\n  put it into: {row['folder'] or '.'}/")
+        print(f"  found:       {row['found'] or 'no'}")
 
 
 def fetch(name: tyro.conf.Positional[str], folder: Path | None = None) -> None:
@@ -239,7 +249,10 @@ POSE_COMMANDS: dict[str, Callable[..., None]] = {
     "draw": pose_draw,
     "show": pose_show,
 }
-TRAIN_COMMANDS: dict[str, Callable[..., None]] = {"mimicmotion": train_mimicmotion_command}
+TRAIN_COMMANDS: dict[str, Callable[..., None]] = {
+    "mimicmotion": train_mimicmotion_command,
+    "stableanimator": train_stableanimator_command,
+}
 DATASET_COMMANDS: dict[str, Callable[..., None]] = {"build": dataset_build, "show": dataset_show}
 GROUPS = {"pose": POSE_COMMANDS, "dataset": DATASET_COMMANDS, "train": TRAIN_COMMANDS}
 

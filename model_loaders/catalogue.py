@@ -17,7 +17,7 @@ class KnownFile:
 
     name:       its name on disk; a folder's name when `parts` is not empty.
     system:     what it belongs to.
-    folder:     where it lies inside a models folder.
+    folder:     where it lies inside a models folder; "" for the models folder itself.
     repository: of the Hugging Face hub, "" when it is not there.
     path:       file or folder inside the repository.
     parts:      the files of a folder.
@@ -53,6 +53,7 @@ SVD_PARTS = (
     "image_encoder/config.json",
     "image_encoder/model.fp16.safetensors",
 )
+STABLEANIMATOR_PARTS = ("Animation/unet.pth", "Animation/pose_net.pth", "Animation/face_encoder.pth")
 MIMICMOTION = ("MimicMotion", "mimicmotion")
 SVD_XT = "stabilityai/stable-video-diffusion-img2vid-xt"
 SVD_LICENCE = "Stability AI Community Licence"
@@ -88,6 +89,11 @@ CATALOGUE: Sequence[KnownFile] = (
         *("mimic_motion_pose_net.safetensors", *MIMICMOTION, "", "", MIMICMOTION_LICENCE),
         size=412_730,
         note="It comes with the node pack kijai/ComfyUI-MimicMotionWrapper (its folder `models`).",
+    ),
+    KnownFile(
+        *("stable_animator", "StableAnimator", "", "FrancisRing/StableAnimator", "Animation"),
+        f"MIT; its base under the {SVD_LICENCE}",
+        parts=STABLEANIMATOR_PARTS,
     ),
     KnownFile(
         *("stable-video-diffusion-img2vid-xt-1-1", "SVD-XT 1.1", "diffusers", f"{SVD_XT}-1-1", "", SVD_LICENCE),

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..networks.face_encoder import FusionFaceId
+from ..networks.id_attention import build_id_unet
 from ..networks.image_tower import CLIP_VIT_H_14, build_image_tower
 from ..networks.pose_net import PoseNet
 from ..networks.svd_unet import build_unet
@@ -19,6 +21,7 @@ from ..networks.video_vae import SVD_VAE, build_video_vae
 from .assemble import differences, skeleton, without_prefix
 from .mimicmotion import config_of_unet, find_pose_net, window_by_name
 from .recognise import recognise
+from .stableanimator import WINDOW, face_encoder_sizes, find_part
 from .svd import CLIP_PREFIX, VAE_PREFIX, clip_names_of
 from .svd_keys import clip_to_transformers, unet_to_diffusers, vae_to_diffusers
 from .weights import SUFFIXES, read_config, read_weights
@@ -92,6 +95,10 @@ def _networks(
     if kind == "svd_unet_ldm":
         bare = {name.removeprefix("model.diffusion_model."): tensor for name, tensor in weights.items()}
         yield "UNet", partial(build_unet, unet), unet_to_diffusers(bare, unet["layers_per_block"])
+    if kind == "stableanimator_unet":
+        yield "UNet", partial(build_id_unet, unet), weights
+    if kind == "stableanimator_face_encoder":
+        yield "face encoder", partial(FusionFaceId, **face_encoder_sizes(weights)), weights
     if kind in ("mimicmotion", "pose_net"):
         part = weights if kind == "pose_net" else without_prefix(weights, "pose_net.")
         yield "PoseNet", partial(PoseNet, len(part["final_proj.weight"])), part
@@ -118,9 +125,17 @@ def _notes(kind: str, path: Path, config: Mapping[str, Any]) -> Iterator[str]:
         source = "its configuration" if config.get("window") else "its name"
         yield f"default window {config.get('window') or window_by_name(path)} frames, by {source}"
     if kind in ("svd_unet_prefixed", "svd_unet"):
-        try:
-            yield f"PoseNet: {find_pose_net(path)}"
-        except FileNotFoundError as error:
-            yield str(error)
+        yield _found("PoseNet", lambda: find_pose_net(path))
+    if kind == "stableanimator_unet":
+        yield f"default window {config.get('window', WINDOW)} frames"
+        yield _found("PoseNet", lambda: find_part(path, "pose_net"))
+        yield _found("face encoder", lambda: find_part(path, "face_encoder"))
     if kind == "svd" and config.get("vae") is None:
         yield "used for its VAE and image tower; its UNet is not read"
+
+
+def _found(what: str, find: Callable[[], Path]) -> str:
+    try:
+        return f"{what}: {find()}"
+    except FileNotFoundError as error:
+        return str(error)

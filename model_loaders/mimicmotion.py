@@ -66,9 +66,7 @@ class MimicMotionWeights:
 
     def build_pose_net(self) -> PoseNet:
         """PoseNet with its weights. Raises ValueError when they do not fit the UNet's width."""
-        channels = self.config["block_out_channels"][0]
-        what = f"a PoseNet for {channels} channels"
-        return assemble(partial(PoseNet, channels), self.pose_net, what, self.pose_net_path)
+        return build_pose_net(self.pose_net, self.config, self.pose_net_path)
 
 
 def load_mimicmotion(
@@ -104,7 +102,7 @@ def read_mimicmotion(
     elif content.kind in ("mimicmotion", "svd_unet_prefixed", "svd_unet"):
         unet = weights if content.kind == "svd_unet" else without_prefix(weights, "unet.")
         pose_path = Path(pose_net_path) if pose_net_path else find_pose_net(unet_path, path if path.is_dir() else None)
-        pose_net = _read_pose_net(pose_path)
+        pose_net = read_pose_net(pose_path)
     else:
         raise not_what_was_expected(unet_path, content, "MimicMotion weights")
     window = window or config.get("window") or window_by_name(path)
@@ -153,7 +151,8 @@ def find_pose_net(unet_path: str | Path, folder: Path | None = None) -> Path:
     return found
 
 
-def _read_pose_net(path: Path) -> Weights:
+def read_pose_net(path: str | Path) -> Weights:
+    """The weights of a PoseNet, alone in a file or in a full MimicMotion checkpoint; ValueError for anything else."""
     weights = read_weights(path)
     content = recognise(weights)
     if content.kind == "mimicmotion":
@@ -161,3 +160,9 @@ def _read_pose_net(path: Path) -> Weights:
     if content.kind != "pose_net":
         raise not_what_was_expected(path, content, "PoseNet weights")
     return weights
+
+
+def build_pose_net(weights: Weights, config: Mapping[str, Any], path: str | Path) -> PoseNet:
+    """PoseNet with its weights for a UNet of a configuration; ValueError when they do not fit its width."""
+    channels = config["block_out_channels"][0]
+    return assemble(partial(PoseNet, channels), weights, f"a PoseNet for {channels} channels", path)

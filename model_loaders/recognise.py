@@ -56,6 +56,7 @@ def _all(*tests: Callable[[Weights], bool]) -> Callable[[Weights], bool]:
 
 LDM_UNET = "model.diffusion_model.input_blocks.0.0.weight"
 CROSS_ATTENTION = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+FACE_ENCODER = ("proj.0.weight", "proj.2.weight", "norm.weight", "fusion_model.proj_in.weight")
 SVD_SPATIAL = _all(_shape("conv_in.weight", None, 8, 3, 3), _contains(".temporal_transformer_blocks."))
 
 # The first match counts: what is special comes before what is general.
@@ -66,7 +67,7 @@ CONTENTS: Sequence[Content] = (
     Content("stableanimator_unet", "a StableAnimator UNet", _contains("attn2.processor.id_to_k")),
     Content("svd_unet", "an SVD UNet (plain or MimicMotion's: names cannot tell)", SVD_SPATIAL),
     Content("pose_net", "a PoseNet", _has("conv_layers.0.weight", "final_proj.weight", "scale")),
-    Content("stableanimator_face_encoder", "a StableAnimator face encoder", _has("fusion_model.proj_in.weight")),
+    Content("stableanimator_face_encoder", "a StableAnimator face encoder", _has(*FACE_ENCODER)),
     Content("arcface", "an ArcFace network", _has("prelu.weight", "layer1.0.bn1.weight", "features.weight")),
     Content(
         "svd",

@@ -13,6 +13,7 @@ from .svd import SVDParts, SVDWeights, load_svd_parts, read_svd_parts
 TINY_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "tiny"
 UNET_FILE = "MimicMotion_tiny.safetensors"
 SVD_FOLDER = "svd"
+STABLEANIMATOR_FOLDER = "stableanimator"
 DETECTOR_FILE, POSE_FILE = "yolox_tiny.onnx", "dw_tiny.onnx"
 FACE_FILE, RECOGNISER_FILE = "scrfd_tiny.onnx", "glintr_tiny.onnx"
 WINDOW = 16

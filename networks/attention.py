@@ -3,7 +3,8 @@
 Attention over ONE context token does not depend on its query: softmax of one number is 1, so its output is the
 constant `to_out(to_v(context))`. Here that constant is made once per run and context; the query, its norm and the
 copies of the context for every pixel are left out. Temporal blocks keep the layout (frames, pixels, channels), so
-only their attention sees a transposed view. Feed-forward layers go through the tokens in pieces, which gives the
+only their attention sees a transposed view. StableAnimator's cross-attentions keep what does not depend on the query in
+the same way (:class:`.id_attention.IDConstants`). Feed-forward layers go through the tokens in pieces, which gives the
 same numbers from a fraction of the memory.
 """
 
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 from torch.nn import functional
+
+from .id_attention import IDAttention, IDConstants, PictureTokens, split_context
 
 if TYPE_CHECKING:
     from diffusers.models.attention_processor import Attention
@@ -29,7 +32,7 @@ class RunConstants:
     def __init__(self) -> None:
         self._contexts: list[torch.Tensor] = []  # held, so that an id() is not given to another tensor
         self._context: torch.Tensor | None = None
-        self._cross: dict[tuple[int, int], torch.Tensor] = {}
+        self._cross: dict[tuple[int, int], torch.Tensor | IDConstants] = {}
         self._positions: dict[tuple, torch.Tensor] = {}
 
     def begin(self, context: torch.Tensor) -> None:
@@ -41,11 +44,11 @@ class RunConstants:
                 self._cross.clear()
             self._contexts.append(context)
 
-    def cross_attention(self, attention: Attention) -> torch.Tensor:
-        """(B, 1, C): what attention over the one context token gives to every query."""
+    def cross_attention(self, attention: Attention) -> torch.Tensor | IDConstants:
+        """(B, 1, C): what attention over the one context token gives to every query; more for an identity adapter."""
         key = (id(self._context), id(attention))
         if key not in self._cross:
-            self._cross[key] = attention.to_out[0](attention.to_v(self._context))
+            self._cross[key] = _constants(attention, self._context)
         return self._cross[key]
 
     def frame_positions(
@@ -59,14 +62,37 @@ class RunConstants:
         return self._positions[key]
 
 
+def _constants(attention: Attention, context: torch.Tensor) -> torch.Tensor | IDConstants:
+    if isinstance(attention.processor, IDAttention):
+        return IDConstants(attention, context)
+    faces = face_tokens(attention)
+    picture = split_context(context, faces)[0] if faces else context
+    return attention.to_out[0](attention.to_v(picture))
+
+
+def face_tokens(attention: Attention) -> int:
+    """Tokens at the end of the context that a known processor keeps apart."""
+    return getattr(attention.processor, "num_tokens", 0)
+
+
 def is_plain(attention: nn.Module | None) -> bool:
     """Whether an attention layer does what its class says, without adapters or options of others."""
     from diffusers.models.attention_processor import AttnProcessor2_0
 
+    return attention is not None and type(attention.processor) is AttnProcessor2_0 and _has_no_options(attention)
+
+
+def is_known(attention: nn.Module | None) -> bool:
+    """Whether a cross-attention is plain, or one of StableAnimator's without adapters of others."""
+    if attention is None or type(attention.processor) not in (IDAttention, PictureTokens):
+        return is_plain(attention)
+    layers = (attention.to_q, attention.to_out[0])  # an identity adapter's weights are multiplied into others
+    return _has_no_options(attention) and all(type(layer) is nn.Linear for layer in layers)
+
+
+def _has_no_options(attention: Attention) -> bool:
     return (
-        attention is not None
-        and type(attention.processor) is AttnProcessor2_0
-        and attention.norm_q is None
+        attention.norm_q is None
         and attention.norm_k is None
         and not attention.residual_connection
         and attention.rescale_output_factor == 1
@@ -79,7 +105,7 @@ def transformer_forward(
     hidden_states: torch.Tensor,
     image_only_indicator: torch.Tensor,
 ) -> torch.Tensor:
-    """The transformer's forward for a context of one token; (B*F, C, h, w) -> the same, channels last."""
+    """The transformer's forward for a context of one picture token; (B*F, C, h, w) -> the same, channels last."""
     frames = image_only_indicator.shape[-1]
     batch_frames, channels, height, width = hidden_states.shape
     x = transformer.norm(hidden_states).permute(0, 2, 3, 1).reshape(batch_frames, height * width, channels)
@@ -126,7 +152,10 @@ def _temporal_attention(x: torch.Tensor, attention: Attention) -> torch.Tensor:
 def _add_cross_attention(x: torch.Tensor, block: nn.Module, run: RunConstants) -> None:
     """Add the block's attention to the context to x, (B*F, pixels, C) or (B, F, pixels, C), in place."""
     constant = run.cross_attention(block.attn2)
-    x.view(len(constant), -1, x.shape[-1]).add_(constant)
+    if isinstance(constant, IDConstants):
+        constant.add(x, block.norm2(x))
+    else:
+        x.view(len(constant), -1, x.shape[-1]).add_(constant)
 
 
 def _add_feed_forward(x: torch.Tensor, norm: nn.Module, feed_forward: nn.Module) -> None:

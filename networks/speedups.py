@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .attention import RunConstants, is_plain, transformer_forward
+from .attention import RunConstants, face_tokens, is_known, is_plain, transformer_forward
 from .temporal_conv import res_block_forward
 
 
@@ -20,7 +20,8 @@ def faster(module: nn.Module) -> Iterator[None]:
 
     For inference only (activations are edited in place). The constants of the run are made at first use from the
     context the UNet is called with, and are gone with the block; the context tensors must not be edited meanwhile.
-    Blocks with adapters, processors or a forward of others, and contexts of more than one token, run as they are.
+    Blocks with adapters, processors or a forward of others, and contexts of more than one token for the picture, run
+    as they are.
     """
     run = RunConstants()
     with ExitStack() as stack:
@@ -28,8 +29,9 @@ def faster(module: nn.Module) -> Iterator[None]:
             if "forward" in vars(part):
                 continue
             kind = type(part).__name__
-            if kind == "TransformerSpatioTemporalModel" and _all_plain(part):
-                _replace_forward(stack, part, partial(_transformer, part, part.forward, run))
+            tokens = _context_tokens(part) if kind == "TransformerSpatioTemporalModel" else None
+            if tokens is not None:
+                _replace_forward(stack, part, partial(_transformer, part, part.forward, run, tokens))
             elif kind == "SpatioTemporalResBlock":
                 _replace_forward(stack, part, partial(_res_block, part))
         if type(module).__name__ == "UNetSpatioTemporalConditionModel":
@@ -62,11 +64,13 @@ def _replace_forward(stack: ExitStack, part: nn.Module, forward: Any) -> None:
     stack.callback(delattr, part, "forward")
 
 
-def _all_plain(transformer: nn.Module) -> bool:
+def _context_tokens(transformer: nn.Module) -> int | None:
+    """How many context tokens our forward is for, the picture's and those for faces; None where layers differ."""
     spatial, temporal = transformer.transformer_blocks, transformer.temporal_transformer_blocks
-    return all(is_plain(block.attn2) for block in [*spatial, *temporal]) and all(
-        is_plain(block.attn1) and block.is_res for block in temporal
-    )
+    cross = [block.attn2 for block in [*spatial, *temporal]]
+    known = all(map(is_known, cross)) and all(is_plain(block.attn1) and block.is_res for block in temporal)
+    faces = {face_tokens(attention) for attention in cross} if known else set()
+    return 1 + faces.pop() if len(faces) == 1 else None
 
 
 def _note_context(run: RunConstants, _unet: nn.Module, inputs: tuple, keywords: dict[str, Any]) -> None:
@@ -77,12 +81,13 @@ def _transformer(  # noqa: PLR0917 - the signature of diffusers' forward
     transformer: nn.Module,
     plain_forward: Any,
     run: RunConstants,
+    tokens: int,
     hidden_states: torch.Tensor,
     encoder_hidden_states: torch.Tensor | None = None,
     image_only_indicator: torch.Tensor | None = None,
     return_dict: bool = True,
 ) -> Any:
-    if encoder_hidden_states is None or encoder_hidden_states.shape[1] != 1 or image_only_indicator is None:
+    if encoder_hidden_states is None or encoder_hidden_states.shape[1] != tokens or image_only_indicator is None:
         return plain_forward(hidden_states, encoder_hidden_states, image_only_indicator, return_dict)
     out = transformer_forward(transformer, run, hidden_states, image_only_indicator)
     if not return_dict:

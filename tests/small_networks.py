@@ -6,6 +6,7 @@ import torch
 from choreo.model_loaders.mimicmotion import MimicMotionNetworks
 from choreo.model_loaders.svd import SVDParts
 from choreo.model_loaders.untrained import UNTRAINED_IMAGE_TOWER, UNTRAINED_UNET, UNTRAINED_VAE
+from choreo.networks.id_attention import build_id_unet
 from choreo.networks.image_tower import build_image_tower
 from choreo.networks.pose_net import PoseNet
 from choreo.networks.svd_unet import build_unet
@@ -28,6 +29,10 @@ def scrambled(module, seed):
 
 def small_unet():
     return scrambled(build_unet(UNTRAINED_UNET), 1)
+
+
+def small_id_unet():
+    return scrambled(build_id_unet(UNTRAINED_UNET), 1)
 
 
 def small_networks():

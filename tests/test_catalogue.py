@@ -95,7 +95,13 @@ def test_table_says_what_is_there(tmp_path):
     rows = {row["file"]: row for row in catalogue.table()}
     assert rows["yolox_l.onnx"]["found"].endswith("yolox_l.onnx")
     assert rows["dw-ll_ucoco_384.onnx"]["found"] == ""
-    assert {row["system"] for row in rows.values()} == {"DWPose", "MimicMotion", "SVD-XT", "SVD-XT 1.1"}
+    assert {row["system"] for row in rows.values()} == {
+        "DWPose",
+        "MimicMotion",
+        "StableAnimator",
+        "SVD-XT",
+        "SVD-XT 1.1",
+    }
 
 
 class Hub:
@@ -139,6 +145,14 @@ def test_download_of_a_folder(tmp_path, monkeypatch):
         path for _, path in hub.calls
     )
     assert find_file(folder.name, [tmp_path]) == folder
+
+
+def test_stableanimator_lands_in_the_layout_of_its_release(tmp_path, monkeypatch):
+    hub = _use(monkeypatch, Hub(b"x"))
+    folder = download("stable_animator", tmp_path)
+    assert folder == tmp_path / "stable_animator" and (folder / "Animation" / "unet.pth").is_file()
+    assert {repository for repository, _ in hub.calls} == {"FrancisRing/StableAnimator"}
+    assert find_file("Animation/pose_net.pth", [tmp_path]) == folder / "Animation" / "pose_net.pth"
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"wrong", "SHA-256"), (b"short", "SHA-256"), (b"long one", "bytes")])

@@ -55,15 +55,29 @@ def test_a_unet_alone_tells_about_its_pose_net(tiny, tmp_path, monkeypatch):
     assert inspect(tmp_path / "u.safetensors")[0].notes[1] == f"PoseNet: {tmp_path / 'pose_net.safetensors'}"
 
 
+def test_stableanimator(tmp_path):
+    write_untrained(tmp_path, system="stableanimator")
+    face_encoder, _pose_net, unet = inspect(tmp_path / "stableanimator")
+    assert (face_encoder.kind, unet.kind) == ("stableanimator_face_encoder", "stableanimator_unet")
+    assert not face_encoder.problems and not unet.problems
+    assert f"face encoder: {face_encoder.path}" in unet.notes
+    weights = read_weights(unet.path)
+    name = next(name for name in weights if name.endswith("id_to_v.weight"))
+    del weights[name]
+    save_file(weights, unet.path, read_metadata(unet.path))
+    assert inspect(unet.path)[0].problems == (f"UNet: 1 missing ({name})",)
+
+
 def test_an_empty_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no weights"):
         inspect(tmp_path)
 
 
 OURS = [name for name in manifests.names() if name.startswith("mimicmotion_") and "map" not in name]
+STABLE = ("stableanimator_unet", "stableanimator_pose_net", "stableanimator_face_encoder")
 
 
-@pytest.mark.parametrize("name", [*OURS, "stableanimator_unet", "magicpose_model_state_110000", "mimo_image_encoder"])
+@pytest.mark.parametrize("name", [*OURS, *STABLE, "magicpose_model_state_110000", "mimo_image_encoder"])
 def test_published_files_have_no_problems(tmp_path, monkeypatch, name):
     path = tmp_path / "file.safetensors"
     save_file({"stand-in": torch.zeros(1)}, path)

@@ -1,4 +1,4 @@
-"""Every published MimicMotion and SVD checkpoint fits, at full size, on the meta device."""
+"""Every published MimicMotion, StableAnimator and SVD checkpoint fits, at full size, on the meta device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 import torch
 from choreo.model_loaders import svd_keys
 from choreo.model_loaders.assemble import differences, skeleton, without_prefix
+from choreo.model_loaders.stableanimator import face_encoder_sizes
 from choreo.model_loaders.svd import CLIP_PREFIX, VAE_PREFIX, clip_names_of
+from choreo.networks.face_encoder import FusionFaceId
+from choreo.networks.id_attention import build_id_unet
 from choreo.networks.image_tower import CLIP_VIT_H_14, build_image_tower
 from choreo.networks.pose_net import PoseNet
 from choreo.networks.svd_unet import SVD_XT, build_unet
@@ -48,6 +51,19 @@ def test_unet_alone_and_pose_net_alone_fit(unet):
     assert differences(manifests.weights("mimicmotion_merged_unet"), unet.state_dict()) == []
     assert differences(manifests.weights("mimicmotion_pose_net"), skeleton(PoseNet).state_dict()) == []
     assert differences(manifests.weights("stableanimator_pose_net"), skeleton(PoseNet).state_dict()) == []
+
+
+def test_stableanimator_fits():
+    weights = manifests.weights("stableanimator_unet")
+    adapter = [name for name in weights if ".attn2.processor." in name]
+    assert len(weights) == 1460 and len(adapter) == 32
+    assert differences(weights, skeleton(build_id_unet).state_dict()) == []
+    face_encoder = manifests.weights("stableanimator_face_encoder")
+    sizes = face_encoder_sizes(face_encoder)
+    recorded = manifests.config("stableanimator_face_encoder")
+    assert sizes.items() >= {name: recorded[name] for name in sizes.keys() & recorded.keys()}.items()
+    assert differences(face_encoder, skeleton(lambda: FusionFaceId(**sizes)).state_dict()) == []
+    assert differences(face_encoder, skeleton(FusionFaceId).state_dict()) == [], "the defaults are the release"
 
 
 def test_diffusers_parts_fit(vae, image_tower):
@@ -119,9 +135,9 @@ def test_unet_names_of_every_kind(diffusers, ldm):
 
 @pytest.mark.parametrize("name", ["pose_net.scale", "lora.down_blocks.0.resnets.0.x", "input_blocks"])
 def test_a_name_of_something_else_is_refused(name):
-    with pytest.raises(ValueError, match="is not the name of an SVD UNet's weight"):
+    with pytest.raises(ValueError, match="is not the name of a UNet's weight"):
         svd_keys.unet_name_to_ldm(name)
-    with pytest.raises(ValueError, match="is not the name of an SVD UNet's weight"):
+    with pytest.raises(ValueError, match="is not the name of a UNet's weight"):
         svd_keys.unet_name_to_diffusers(name)
 
 

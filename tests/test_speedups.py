@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from choreo.networks.id_attention import identity_strength
 from choreo.networks.speedups import faster
 from choreo.networks.svd_unet import predict
 
-from .small_networks import small_networks, small_unet
+from .small_networks import small_id_unet, small_networks, small_unet
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,38 @@ def test_other_sizes_and_contexts_within_one_run(unet):
         for _ in range(2):
             for (inputs, pose), expected in zip(calls, plain, strict=True):
                 _same(predict(unet, *inputs, pose_features=pose), expected)
+
+
+@pytest.mark.parametrize(("frames", "strength", "tokens"), [(2, 1.0, 5), (1, 0.4, 5), (2, 1.0, 7)])
+@torch.no_grad()
+def test_unet_with_identity_adapter_gives_the_same(frames, strength, tokens):
+    unet = small_id_unet()
+    inputs, pose = _inputs(2, frames, tokens=tokens)
+    inputs[2][0] = 0  # the unconditional pass
+    with identity_strength(unet, strength):
+        plain = predict(unet, *inputs, pose_features=pose)
+        with faster(unet):
+            _same(predict(unet, *inputs, pose_features=pose), plain)
+            _same(predict(unet, *inputs, pose_features=pose), plain)
+    if strength != 1:
+        assert (predict(unet, *inputs, pose_features=pose) - plain).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_the_identity_adapter_does_less_work_but_not_for_adapted_layers():
+    unet = small_id_unet()
+    attention = unet.mid_block.attentions[0].transformer_blocks[0].attn2
+    inputs, _ = _inputs(tokens=5)
+    seen = []
+    attention.to_q.register_forward_hook(lambda *_: seen.append(1))
+    with faster(unet):
+        predict(unet, *inputs)
+    assert not seen, "queries are not projected"
+    attention.to_q = torch.nn.Sequential(attention.to_q)
+    plain = predict(unet, *inputs)
+    with faster(unet):
+        _same(predict(unet, *inputs), plain)
+    assert len(seen) == 2, "a layer of others is called"
 
 
 @torch.no_grad()
