@@ -82,6 +82,23 @@ def cover_crop(picture: np.ndarray, target: tuple[int, int]) -> np.ndarray:
     return pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
+def lanczos_fit(picture: np.ndarray, size: tuple[int, int], *, stretch: bool = False) -> np.ndarray:
+    """A picture at a size (height, width), resized as Pillow does by Lanczos; uint8 (H, W, 3) -> (height, width, 3).
+
+    Its centre in the ratio of the size, or with `stretch` all of it, whatever becomes of its proportions.
+    Raises ValueError for pictures that cannot be used.
+    """
+    from PIL import Image
+
+    check_picture(picture)
+    height, width = picture.shape[:2]
+    scale = min(height / size[0], width / size[1])
+    wide, high = (width, height) if stretch else (scale * size[1], scale * size[0])
+    left, top = (width - wide) / 2, (height - high) / 2
+    box = (left, top, left + wide, top + high)
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.LANCZOS, box))
+
+
 def centre_square(picture: np.ndarray, size: int = 512) -> np.ndarray:
     """The central square of the short side, resized bilinearly with antialias; uint8 (H, W, 3) -> (size, size, 3)."""
     return centre_fit(picture, (size, size))
@@ -100,7 +117,7 @@ def centre_fit(picture: np.ndarray, target: tuple[int, int]) -> np.ndarray:
     height, width = (min(side, round(wanted * scale)) for side, wanted in zip(sides, target, strict=True))
     top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
     part = Image.fromarray(picture[top : top + height, left : left + width])
-    return np.asarray(part.resize(target[::-1], Image.Resampling.BILINEAR))
+    return np.array(part.resize(target[::-1], Image.Resampling.BILINEAR))
 
 
 def as_rgb(picture: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from .recognise import not_what_was_expected, recognise
 from .weights import read_weights
 
 if TYPE_CHECKING:
-    from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+    from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 
 INSIDE = "temporal_transformer."
 LAYERS: Names = {
@@ -71,7 +71,7 @@ def module_weights(weights: Weights) -> dict[str, torch.Tensor]:
     return renamed
 
 
-def load_motion_module(weights: Weights, source: str | Path, heads: int = HEADS) -> AnimateDiffTransformer3D:
+def load_motion_module(weights: Weights, source: str | Path, heads: int = HEADS) -> TransformerTemporalModel:
     """One motion module from its weights (diffusers' names); its sizes follow from them. source: named in errors."""
     channels = len(weights["norm.weight"])
     blocks = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("transformer_blocks."))

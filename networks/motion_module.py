@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+    from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 
 
 def build_motion_module(
     channels: int, heads: int = 8, blocks: int = 1, positions: int = 24
-) -> AnimateDiffTransformer3D:
+) -> TransformerTemporalModel:
     """A motion module for features of so many channels; positions: the longest clip it can tell the order of."""
-    from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+    from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 
-    return AnimateDiffTransformer3D(
+    return TransformerTemporalModel(
         num_attention_heads=heads,
         attention_head_dim=channels // heads,
         in_channels=channels,
@@ -29,7 +29,7 @@ def build_motion_module(
     )
 
 
-def move(module: AnimateDiffTransformer3D, features: torch.Tensor, num_frames: int) -> torch.Tensor:
+def move(module: TransformerTemporalModel, features: torch.Tensor, num_frames: int) -> torch.Tensor:
     """The module's forward; features (B * frames, C, h, w), clip after clip -> the same.
 
     As published, every frame is normed for itself; diffusers' own forward norms a clip as a whole.
