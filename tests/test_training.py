@@ -24,10 +24,10 @@ from choreo.model_loaders.untrained import UNTRAINED_UNET
 from choreo.pipelines.mimicmotion import Settings, animate
 from choreo.runtime import Runtime, use
 from choreo.training.checkpoints import checkpoints
-from choreo.training.command import starting_networks
 from choreo.training.mimicmotion import MimicMotionTraining
 from choreo.training.samples import Numbers, Samples
 from choreo.training.settings import Loop, TrainMimicMotion
+from choreo.training.starts import mimicmotion_start
 from choreo.training.step import Recipe
 from choreo.training.windows import HandWindows
 from safetensors.torch import load_file, save_file
@@ -224,7 +224,7 @@ def test_pose_net_alone_in_half_precision_from_a_plain_unet(tmp_path: Path) -> N
     unet = {name: t for name, t in load_file(parts / UNET_FILE).items() if name.startswith("unet.")}
     plain = tmp_path / "svd_unet.safetensors"
     save_file({name[5:]: t for name, t in unet.items()}, plain, {"config": json.dumps({"unet": UNTRAINED_UNET})})
-    fresh = starting_networks(TrainMimicMotion("puppets", parts / SVD_FOLDER, unet=plain, frames=3))
+    fresh = mimicmotion_start(TrainMimicMotion("puppets", parts / SVD_FOLDER, unet=plain, frames=3))
     assert not fresh.pose_net.final_proj.weight.any()
     settings = {"train": "pose_net", "mixed_precision": "bf16", "gradient_checkpointing": True, "workers": 1}
     train(tmp_path / "run", config=None, unet=plain, steps=2, half=True, **settings)

@@ -1,4 +1,4 @@
-"""A small training run, in this process or as `python tests/training_job.py OUTPUT SETTINGS`."""
+"""A small training run, in this process or, of MimicMotion, as `python tests/training_job.py OUTPUT SETTINGS`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 from choreo.model_loaders.tiny import SVD_FOLDER
-from choreo.model_loaders.untrained import UNTRAINED_UNET, write_untrained
+from choreo.model_loaders.untrained import UNTRAINED_FACE_ENCODER, UNTRAINED_UNET, write_untrained
 from choreo.runtime import Runtime, use
-from choreo.training.command import train_mimicmotion
+from choreo.training.command import train_mimicmotion, train_stableanimator
 from choreo.training.mimicmotion import MimicMotionTraining
-from choreo.training.settings import Loop, TrainMimicMotion
+from choreo.training.settings import Loop, TrainMimicMotion, TrainStableAnimator
 
 SETTINGS = {
     "data": "puppets",
@@ -22,7 +22,6 @@ SETTINGS = {
     "frames": 3,
     "clips": 3,
     "half": False,
-    "hand_threshold": 0.5,
     "steps": 4,
     "warmup": 2,
     "lr": 1e-3,
@@ -39,12 +38,26 @@ def small_parts(folder: Path) -> Path:
     """A folder with a small VAE and image tower, and the configuration of a small UNet; made where missing."""
     if not (folder / "networks.json").is_file():
         write_untrained(folder)
-        (folder / "networks.json").write_text(json.dumps({"unet": UNTRAINED_UNET}), encoding="utf-8")
+        config = {"unet": UNTRAINED_UNET, "face_encoder": UNTRAINED_FACE_ENCODER}
+        (folder / "networks.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
 
 
 def train(output: Path, **changes) -> None:
     """Train fresh networks as SETTINGS and the changes say, with the parts beside the output folder."""
+    loop, job = _settings(output, {"hand_threshold": 0.5} | changes)
+    with use(Runtime("cpu", torch.float32)):
+        train_mimicmotion(TrainMimicMotion(**job), loop)
+
+
+def train_identity(output: Path, identify, **changes) -> None:
+    """The same for StableAnimator; identify: gives the embedding of a picture."""
+    loop, job = _settings(output, changes)
+    with use(Runtime("cpu", torch.float32)):
+        train_stableanimator(TrainStableAnimator(**job), loop, identify=identify)
+
+
+def _settings(output: Path, changes: dict) -> tuple[Loop, dict]:
     parts = small_parts(output.parent / "parts")
     settings = SETTINGS | {"svd": parts / SVD_FOLDER, "config": parts / "networks.json"} | changes
     for name in {"latent_cache"} & {*settings}:
@@ -52,8 +65,7 @@ def train(output: Path, **changes) -> None:
     of_loop = {name: value for name, value in settings.items() if name in Loop.__dataclass_fields__}
     of_job = {name: value for name, value in settings.items() if name not in of_loop}
     of_job["size"] = tuple(of_job["size"])
-    with use(Runtime("cpu", torch.float32)):
-        train_mimicmotion(TrainMimicMotion(**of_job), Loop(output=output, **of_loop))
+    return Loop(output=output, **of_loop), of_job
 
 
 def die_while_writing(step: int) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -13,53 +11,89 @@ import torch
 from ..datasets.clips import Clip, ClipSource
 from ..datasets.open import PUPPETS, open_dataset
 from ..datasets.reading import Reading
-from ..model_loaders.assemble import assemble, without_prefix
-from ..model_loaders.mimicmotion import MimicMotionNetworks, config_of_unet, load_mimicmotion
-from ..model_loaders.recognise import not_what_was_expected, recognise
+from ..model_loaders.catalogue import require_file
+from ..model_loaders.mimicmotion import MimicMotionNetworks
+from ..model_loaders.stableanimator import StableAnimatorNetworks
 from ..model_loaders.svd import SVDParts, load_svd_parts
-from ..model_loaders.tiny import load_tiny
-from ..model_loaders.weights import read_config, read_weights
-from ..networks.pose_net import PoseNet
-from ..networks.svd_unet import build_unet
+from ..model_loaders.tiny import FACE_FILE, RECOGNISER_FILE, TINY_FOLDER, load_tiny
 from ..pipelines.mimicmotion import Settings
+from ..quirks import CLEAN
 from ..runtime import use
+from .faces import LargestFace
 from .latent_cache import LatentCache
 from .mimicmotion import MimicMotionTraining
 from .samples import ENDLESS, Samples
-from .settings import Loop, TrainMimicMotion
+from .settings import Job, Loop, TrainMimicMotion, TrainStableAnimator
 from .sigmas import LogNormal
+from .stableanimator import RECIPE, Identify, StableAnimatorTraining
+from .starts import mimicmotion_start, stableanimator_start
 from .step import Recipe
+from .svd import SVDTraining
 from .trainer import Trainer, make_accelerator, runtime_of
 from .validation import Validation, validation_clips
-from .windows import HandWindows
+from .windows import FaceWindows, HandWindows
 
 READING = Reading()
+STABLEANIMATOR_READING = Reading(rate=4, style="stableanimator")
 
 
 def train_mimicmotion(
     job: TrainMimicMotion, loop: Loop, reading: Reading = READING, source: ClipSource | None = None
 ) -> None:
     """Train MimicMotion; source: the data set, None opens the one that the job names, as `reading` says."""
+
+    def system(parts: SVDParts, _per_step: int) -> MimicMotionTraining:
+        return mimicmotion_system(job, loop, mimicmotion_start(job), parts)
+
+    _train(job, loop, reading, source, system)
+
+
+def train_stableanimator(
+    job: TrainStableAnimator,
+    loop: Loop,
+    reading: Reading = STABLEANIMATOR_READING,
+    source: ClipSource | None = None,
+    identify: Identify | None = None,
+) -> None:
+    """Train StableAnimator; source as of :func:`train_mimicmotion`; identify: None opens the networks of the job."""
+
+    def system(parts: SVDParts, per_step: int) -> StableAnimatorTraining:
+        faces = _face_networks(job) if identify is None else identify
+        return stableanimator_system(job, loop, stableanimator_start(job), parts, identify=faces, per_step=per_step)
+
+    _train(job, loop, reading, source, system)
+
+
+def _train(
+    job: Job,
+    loop: Loop,
+    reading: Reading,
+    source: ClipSource | None,
+    make_system: Callable[[SVDParts, int], SVDTraining],
+) -> None:
     if loop.threads:
         torch.set_num_threads(loop.threads)
     accelerator = make_accelerator(loop)
     with use(runtime_of(accelerator)):
         torch.manual_seed(loop.seed)  # for fresh networks
         parts = load_tiny()[1] if str(job.svd) == "tiny" else load_svd_parts(job.svd)
-        system = mimicmotion_system(job, loop, starting_networks(job), parts)
+        system = make_system(parts, loop.batch * loop.accumulate * accelerator.num_processes)
         system.check_size(job.size)
-        options = asdict(reading)
+        long_enough = replace(reading, min_frames=max(reading.min_frames, job.read_frames))
+        options = asdict(long_enough)
         source = open_dataset(job.data, **options) if source is None else source
         loop.output.mkdir(parents=True, exist_ok=True)
         samples = _samples(job, loop, options, source=source, system=system, accelerator=accelerator)
         validate = None
         if loop.validate_every and accelerator.is_main_process:
-            validate = Validation(system, _validation_clips(job, options), loop.output / "validation", loop.seed)
-        settings = {**asdict(loop), **asdict(job), **options}
+            validate = Validation(
+                system, _validation_clips(job, asdict(reading)), loop.output / "validation", loop.seed
+            )
+        settings = {**asdict(loop), **asdict(job), **asdict(reading)}
         Trainer(accelerator, system, samples, loop, settings=settings, validate=validate).run()
 
 
-def _validation_clips(job: TrainMimicMotion, options: dict[str, Any]) -> list[Clip]:
+def _validation_clips(job: Job, options: dict[str, Any]) -> list[Clip]:
     name = job.validate_data or job.data
     source = open_dataset(name, held_out=name == PUPPETS, **options)
     return validation_clips(source, job.validate_clips, job.validate_frames, job.size)
@@ -69,8 +103,6 @@ def mimicmotion_system(
     job: TrainMimicMotion, loop: Loop, networks: MimicMotionNetworks, parts: SVDParts
 ) -> MimicMotionTraining:
     """The system that a job describes."""
-    if job.gradient_checkpointing:
-        networks.unet.enable_gradient_checkpointing()
     recipe = Recipe(
         LogNormal(job.sigma_mean, job.sigma_std),
         job.dropout,
@@ -79,80 +111,101 @@ def mimicmotion_system(
         motion_bucket_id=job.motion_bucket_id,
         region_weight=job.hand_weight,
     )
-    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
     return MimicMotionTraining(
-        networks,
+        _checkpointing(job, networks),
         parts,
-        HandWindows(job.frames, job.reference, factor, job.hand_threshold),
+        HandWindows(job.frames, job.reference, _latent_factor(parts), job.hand_threshold),
         recipe,
         lr=loop.lr,
         pose_net_lr=job.pose_net_lr,
         part=job.train,
         half=job.half,
-        sampling=Settings(
-            steps=job.validate_steps,
-            window=job.frames,
-            overlap=max(1, min(6, job.frames // 2)),
-            fps_id=job.fps_id,
-            motion_bucket_id=job.motion_bucket_id,
-        ),
+        sampling=_sampling(job),
     )
 
 
-def starting_networks(job: TrainMimicMotion) -> MimicMotionNetworks:
-    """The networks that training begins with."""
-    if job.weights is not None:
-        return load_mimicmotion(job.weights, job.pose_net, window=job.frames)
-    if job.config is not None:
-        unet_config = config_of_unet(_json(job.config))
-        return MimicMotionNetworks(build_unet(unet_config), PoseNet(unet_config["block_out_channels"][0]), job.frames)
-    if job.pose_net is not None:
-        return load_mimicmotion(job.unet, job.pose_net, window=job.frames)
-    unet = _plain_unet(job.unet)
-    return MimicMotionNetworks(unet, PoseNet(unet.config.block_out_channels[0]), job.frames)
+def stableanimator_system(
+    job: TrainStableAnimator,
+    loop: Loop,
+    networks: StableAnimatorNetworks,
+    parts: SVDParts,
+    *,
+    identify: Identify,
+    per_step: int = 1,
+) -> StableAnimatorTraining:
+    """The system that a job describes; per_step: samples of an optimiser step."""
+    recipe = replace(
+        RECIPE,
+        dropout=job.dropout,
+        noise_aug=job.augmentation,
+        fps=job.fps_id,
+        motion_bucket_id=job.motion_bucket_id,
+        region_weight=job.face_weight,
+        quirks=RECIPE.quirks if job.dropped == "picture" else CLEAN,
+    )
+    return StableAnimatorTraining(
+        _checkpointing(job, networks),
+        parts,
+        FaceWindows(job.frames, job.reference, _latent_factor(parts)),
+        identify,
+        recipe,
+        lr=loop.lr,
+        pose_net_lr=job.pose_net_lr,
+        face_encoder_lr=job.face_encoder_lr,
+        unet_part=job.unet_part,
+        strata=per_step,
+        half=job.half,
+        sampling=_sampling(job),
+    )
 
 
-def _plain_unet(path: Path) -> Any:
-    """SVD's UNet of a file of its own, with or without the prefix `unet.`."""
-    weights = read_weights(path)
-    content = recognise(weights)
-    if content.kind == "svd_unet_prefixed":
-        weights = without_prefix(weights, "unet.")
-    elif content.kind != "svd_unet":
-        raise not_what_was_expected(path, content, "the weights of SVD's UNet")
-    return assemble(partial(build_unet, config_of_unet(read_config(path))), weights, "SVD's UNet", path)
+def _checkpointing(job: Job, networks: Any) -> Any:
+    if job.gradient_checkpointing:
+        networks.unet.enable_gradient_checkpointing()
+    return networks
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}).") from error
-    if not isinstance(config, dict) or not ("unet" in config or "block_out_channels" in config):
-        raise ValueError(f'{path} is no configuration of networks; {{"unet": {{...}}}} was expected.')
-    return config
+def _latent_factor(parts: SVDParts) -> int:
+    return 2 ** (len(parts.vae.config.block_out_channels) - 1)
+
+
+def _sampling(job: Job) -> Settings:
+    return Settings(
+        steps=job.validate_steps,
+        window=job.frames,
+        overlap=max(1, min(6, job.frames // 2)),
+        fps_id=job.fps_id,
+        motion_bucket_id=job.motion_bucket_id,
+    )
+
+
+def _face_networks(job: TrainStableAnimator) -> LargestFace:
+    """The networks that a job names: "tiny", a path, or a name in the models folders."""
+    files = []
+    for name, tiny in ((job.face_detector, FACE_FILE), (job.face_recogniser, RECOGNISER_FILE)):
+        files.append(TINY_FOLDER / tiny if name == "tiny" else require_file(name))
+    return LargestFace(*files)
 
 
 def _samples(
-    job: TrainMimicMotion,
+    job: Job,
     loop: Loop,
     options: dict[str, Any],
     *,
     source: ClipSource,
-    system: MimicMotionTraining,
+    system: SVDTraining,
     accelerator: Any,
 ) -> Samples:
-    frames = max(job.clip_frames or 0, system.layout.clip_frames)
     if job.latent_cache is None:
         for module in system.frozen:
             module.to(accelerator.device)
-        return Samples(source, system.layout, job.size, seed=loop.seed, frames=frames, clips=job.clips)
+        return Samples(source, system.layout, job.size, seed=loop.seed, frames=job.read_frames, clips=job.clips)
     clips = min(job.clips or len(source), len(source))
     if clips > ENDLESS:
         raise ValueError(f"{job.data} is endless: say with --clips how many clips --latent-cache should hold.")
-    key = {"data": job.data, "size": job.size, "frames": frames, **options, **system.fingerprint()}
+    key = {"data": job.data, "size": job.size, "frames": job.read_frames, **options, **system.fingerprint()}
     cache = LatentCache(job.latent_cache, key)
     process, processes = accelerator.process_index, accelerator.num_processes
-    cache.fill(source, system, job.size, clips, frames=frames, process=process, processes=processes)
+    cache.fill(source, system, job.size, clips, frames=job.read_frames, process=process, processes=processes)
     accelerator.wait_for_everyone()
     return Samples(source, system.layout, job.size, seed=loop.seed, cache=cache)

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..networks.attention import is_plain
+from ..networks.attention import is_known
+from ..networks.id_attention import IDAttention, PictureTokens
 
 
 class FrameConvolution(nn.Conv3d):
@@ -33,11 +34,16 @@ class OneTokenAttention:
         self.processor = processor
 
     def __call__(
-        self, attention: nn.Module, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, **options: Any
+        self,
+        attention: nn.Module,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        *rest: Any,
+        **options: Any,
     ) -> torch.Tensor:
         """(B, 1, C), to be added to every query."""
         if encoder_hidden_states.shape[1] != 1:
-            return self.processor(attention, hidden_states, encoder_hidden_states, **options)
+            return self.processor(attention, hidden_states, encoder_hidden_states, *rest, **options)
         return attention.to_out[0](attention.to_v(encoder_hidden_states))
 
 
@@ -57,7 +63,14 @@ def lean(unet: nn.Module) -> None:
     lean_convolutions(unet)
     for part in unet.modules():
         attention = getattr(part, "attn2", None)
-        if is_plain(attention):
+        if not is_known(attention):
+            continue
+        unused = [attention.to_q, attention.to_k, part.norm2]
+        if isinstance(attention.processor, IDAttention):
+            unused = [attention.to_k]  # its queries meet the face tokens
+        elif isinstance(attention.processor, PictureTokens):
+            attention.processor.plain = OneTokenAttention(attention.processor.plain)
+        else:
             attention.set_processor(OneTokenAttention(attention.processor))
-            for unused in (attention.to_q, attention.to_k, part.norm2):
-                unused.requires_grad_(False)
+        for layer in unused:
+            layer.requires_grad_(False)

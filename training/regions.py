@@ -43,11 +43,11 @@ def hand_shares(
     poses: Poses, size: tuple[int, int], latent_size: tuple[int, int], threshold: float = THRESHOLD
 ) -> torch.Tensor:
     """(F, h, w) float32 in [0, 1]: how much of each latent pixel lies in a trustworthy hand's box."""
-    mask = torch.zeros(len(poses), 1, *size)
+    mask = torch.zeros(len(poses), *size)
     for number, boxes in enumerate(hand_boxes(poses, size, threshold)):
         for top, bottom, left, right in boxes:
-            mask[number, 0, top:bottom, left:right] = 1
-    return functional.adaptive_avg_pool2d(mask, latent_size)[:, 0]
+            mask[number, top:bottom, left:right] = 1
+    return mask_shares(mask, latent_size)
 
 
 def face_shares(clip: Clip, latent_size: tuple[int, int]) -> torch.Tensor:
@@ -61,7 +61,16 @@ def face_shares(clip: Clip, latent_size: tuple[int, int]) -> torch.Tensor:
     size = clip.frames.shape[1:3]
     faces = list(masks_from_poses(clip.poses, size=size, empty=0)) if clip.faces is None else clip.faces
     masks = torch.from_numpy(np.stack(list(faces))) / 255
-    masks = masks * (masks < 1).flatten(1).any(dim=1).view(-1, 1, 1)
+    return mask_shares(masks * (masks < 1).flatten(1).any(dim=1).view(-1, 1, 1), latent_size)
+
+
+def mask_shares(masks: torch.Tensor, latent_size: tuple[int, int], nearest: bool = False) -> torch.Tensor:
+    """(F, h, w): how much of each latent pixel lies in a mask (F, H, W) of 0..1.
+
+    nearest: the value at its first corner instead, as StableAnimator's trainer takes it.
+    """
+    if nearest:
+        return functional.interpolate(masks[:, None], latent_size, mode="nearest")[:, 0]
     return functional.adaptive_avg_pool2d(masks[:, None], latent_size)[:, 0]
 
 

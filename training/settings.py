@@ -23,7 +23,8 @@ HARMLESS = frozenset(
             "svd",
         ),
         *("batch", "accumulate"),  # the samples of a step are compared instead
-        *("weights", "unet", "pose_net", "config", "gradient_checkpointing"),
+        *("weights", "unet", "mimicmotion", "pose_net", "face_encoder", "config", "gradient_checkpointing"),
+        *("face_detector", "face_recogniser"),
     )
 )
 
@@ -90,25 +91,17 @@ class Loop:
 
 
 @dataclass(frozen=True)
-class TrainMimicMotion:
-    """What to train MimicMotion on and from. Raises ValueError for values that cannot work."""
+class Job:
+    """What systems on SVD are trained on, and what is the same for all of them."""
 
     data: str
-    """Data set: a folder (`choreo dataset build` makes one), or puppets."""
+    """Data set: a folder (`choreo dataset build` makes one), a .txt list of folders of pictures, or puppets."""
     svd: Path
     """VAE and image tower: a folder in diffusers' layout, or svd_xt*.safetensors; "tiny" is the embedded one."""
-    weights: Path | None = None
-    """MimicMotion weights to start from: a full checkpoint, or a UNet with --pose-net."""
-    unet: Path | None = None
-    """In place of --weights: SVD's UNet, with a fresh PoseNet unless --pose-net names one."""
-    pose_net: Path | None = None
-    """PoseNet to start from, where --weights or --unet is a UNet alone."""
-    config: Path | None = None
-    """In place of --weights: fresh networks as this JSON file says, {"unet": {...}, "window": frames}."""
     size: tuple[int, int] = (1024, 576)
     """Height and width of the clips."""
     frames: int = 16
-    """Frames of a sample, the reference frame counted: the window of the weights."""
+    """Frames of a sample; the window of the weights."""
     clips: int | None = None
     """Use only the first so many clips of the data set."""
     clip_frames: int | None = None
@@ -117,26 +110,16 @@ class TrainMimicMotion:
     """The reference picture: the data set's own, or any frame of the clip."""
     latent_cache: Path | None = None
     """Folder for encoded clips: VAE and image tower see every clip once, before the training."""
-    train: Literal["both", "unet", "pose_net"] = "both"
-    """Which of the two networks to train."""
-    pose_net_lr: float | None = None
-    """Learning rate of PoseNet, where it differs."""
     dropout: float = 0.1
-    """Chance of dropping the embedding, the latents, and everything at once, each."""
-    sigma_mean: float = 0.7
-    """Mean of ln(sigma)."""
-    sigma_std: float = 1.6
-    """Standard deviation of ln(sigma)."""
+    """Chance of dropping the embedding, the latents, and both at once, each."""
     noise_aug: float | None = None
     """The most noise on the reference picture; None is 0.02, and 0 with --latent-cache."""
-    hand_weight: float = 10.0
-    """What the loss counts in the boxes of hands that were seen well; 1 is as everywhere."""
-    hand_threshold: float = 0.7
-    """The score that all points of such a hand exceed."""
     fps_id: int = 7
     """SVD's conditioning on speed."""
     motion_bucket_id: float = 127
     """SVD's conditioning on the amount of motion."""
+    pose_net_lr: float | None = None
+    """Learning rate of PoseNet, where it differs."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, a third more time."""
     half: bool = True
@@ -151,11 +134,9 @@ class TrainMimicMotion:
     """Sampling steps of the validation."""
 
     def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.weights, self.unet, self.config)) != 1:
-            raise ValueError("Name one of --weights, --unet and --config: what the training starts from.")
         if self.frames < 2:
             raise ValueError(f"frames must be at least 2, got {self.frames}.")
-        for name in ("clips", "clip_frames", "validate_data", "validate_clips", "validate_frames", "validate_steps"):
+        for name in ("clips", "clip_frames", "validate_clips", "validate_frames", "validate_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if not 0 <= self.dropout <= 1 / 3:
@@ -170,3 +151,79 @@ class TrainMimicMotion:
         """The most noise on the reference picture."""
         default = 0.0 if self.latent_cache is not None else 0.02
         return default if self.noise_aug is None else self.noise_aug
+
+    @property
+    def read_frames(self) -> int:
+        """Frames that are read of a clip."""
+        return max(self.clip_frames or 0, self.frames)
+
+
+def _one_start(**starts: Path | None) -> None:
+    if sum(value is not None for value in starts.values()) != 1:
+        *names, last = (f"--{name}" for name in starts)
+        raise ValueError(f"Name one of {', '.join(names)} and {last}: what the training starts from.")
+
+
+@dataclass(frozen=True)
+class TrainMimicMotion(Job):
+    """What to train MimicMotion on and from. Raises ValueError for values that cannot work."""
+
+    weights: Path | None = None
+    """MimicMotion weights to start from: a full checkpoint, or a UNet with --pose-net."""
+    unet: Path | None = None
+    """In place of --weights: SVD's UNet, with a fresh PoseNet unless --pose-net names one."""
+    pose_net: Path | None = None
+    """PoseNet to start from, where --weights or --unet is a UNet alone."""
+    config: Path | None = None
+    """In place of --weights: fresh networks as this JSON file says, {"unet": {...}, "window": frames}."""
+    train: Literal["both", "unet", "pose_net"] = "both"
+    """Which of the two networks to train."""
+    sigma_mean: float = 0.7
+    """Mean of ln(sigma)."""
+    sigma_std: float = 1.6
+    """Standard deviation of ln(sigma)."""
+    hand_weight: float = 10.0
+    """What the loss counts in the boxes of hands that were seen well; 1 is as everywhere."""
+    hand_threshold: float = 0.7
+    """The score that all points of such a hand exceed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_start(weights=self.weights, unet=self.unet, config=self.config)
+
+
+@dataclass(frozen=True)
+class TrainStableAnimator(Job):
+    """What to train StableAnimator on and from. Raises ValueError for values that cannot work."""
+
+    size: tuple[int, int] = (512, 512)
+    """Height and width of the clips; published are 512 512 and 1024 576."""
+    weights: Path | None = None
+    """StableAnimator weights to start from: unet.pth or its folder, PoseNet and face encoder beside it."""
+    unet: Path | None = None
+    """In place of --weights: SVD's UNet, with fresh adapter, PoseNet and face encoder."""
+    mimicmotion: Path | None = None
+    """In place of --weights: MimicMotion weights, UNet and PoseNet, with fresh adapter and face encoder."""
+    config: Path | None = None
+    """In place of --weights: fresh networks as this JSON file says, {"unet": {...}, "face_encoder": {...}}."""
+    pose_net: Path | None = None
+    """PoseNet to start from, where it does not lie beside the weights, or for --unet."""
+    face_encoder: Path | None = None
+    """Face encoder to start from, where it does not lie beside the weights."""
+    face_detector: str = "scrfd_10g_bnkps.onnx"
+    """ONNX network of antelopev2 that finds the reference's face; "tiny" is the embedded one, which sees puppets."""
+    face_recogniser: str = "glintr100.onnx"
+    """ONNX network of antelopev2 that recognises it; "tiny" is the embedded one."""
+    unet_part: Literal["attentions", "all", "none"] = "attentions"
+    """What is trained of the UNet: its attention blocks, as published, everything, or nothing."""
+    face_encoder_lr: float | None = None
+    """Learning rate of the face encoder, where it differs."""
+    dropped: Literal["picture", "everything"] = "picture"
+    """What is dropped where embedding and latents are: only these, as published, or face and poses with them, which is
+    what the unconditional pass of inference sees."""
+    face_weight: float = 2.0
+    """What the loss counts on faces; 1 is as everywhere."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_start(weights=self.weights, unet=self.unet, mimicmotion=self.mimicmotion, config=self.config)

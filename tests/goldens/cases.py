@@ -68,7 +68,8 @@ class Case:
             return self.sibling(self.config["weights_from"][module]).weights()
         if module is not None and module in self.config.get("weights", {}):
             file, _, prefix = self.config["weights"][module].partition(":")
-            return {k: t.float() for k, t in self._read("w." + prefix, self.sibling(file).path).items()}
+            full = "w." + prefix.removeprefix("w.")
+            return {k: t.float() for k, t in self._read(full, self.sibling(file).path).items()}
         found: dict[str, torch.Tensor] = {}
         for file in json.loads(self.metadata.get("weights_files", "[]")):
             found |= self._read("w.", self.sibling(file).path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from choreo.networks.face_encoder import FusionFaceId
+from choreo.networks.id_attention import build_id_unet
 from choreo.networks.image_tower import build_image_tower
 from choreo.networks.pose_net import PoseNet
 from choreo.networks.svd_unet import build_unet
@@ -17,16 +19,26 @@ BUILDERS: Mapping[str, Callable[[dict], nn.Module]] = {
     "pose_net": lambda config: PoseNet(config["noise_latent_channels"]),
     "vae": build_video_vae,
     "image_encoder": build_image_tower,
+    "face_encoder": lambda config: FusionFaceId(**config),
+    "id_unet": build_id_unet,
 }
 
 
 def network(case: Case, name: str) -> nn.Module:
-    """A network a case needs, float32, in eval mode: "unet", "pose_net", "vae" or "image_encoder".
+    """A network a case needs, float32, in eval mode; the name is a key of BUILDERS.
 
-    Its configuration is that of the case which `config.weights_from` names for it, else of the case itself.
+    "id_unet" is "unet" with the identity adapter. The configuration is that of the case which `config.weights` or
+    `config.weights_from` names for it, else of the case itself.
     """
-    source = case.config.get("weights_from", {}).get(name)
-    config = case.sibling(source).config if source else case.config
-    module = BUILDERS[name](config)
+    build, name = BUILDERS[name], name.removeprefix("id_")
+    module = build(_config(case, name))
     module.load_state_dict(case.weights(name))
     return module.eval().requires_grad_(False)
+
+
+def _config(case: Case, name: str) -> dict:
+    placed = case.config.get("weights", {}).get(name)
+    if placed:
+        return case.sibling(placed.partition(":")[0]).config[name]
+    source = case.config.get("weights_from", {}).get(name)
+    return case.sibling(source).config if source else case.config
