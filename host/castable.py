@@ -35,9 +35,12 @@ def make_castable(module: torch.nn.Module) -> torch.nn.Module:
 
 def managed(module: torch.nn.Module) -> ModelPatcher:
     """A module that the host loads, loads in part, and unloads; it must not have a read-only `device`."""
-    patcher = ModelPatcher(
-        make_castable(module), load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
-    )
+    return loaded_whole(make_castable(module))
+
+
+def loaded_whole(module: torch.nn.Module) -> ModelPatcher:
+    """A module that the host loads and unloads, but never in part: none of its weights can stay behind."""
+    patcher = ModelPatcher(module, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
     patcher.add_callback(CallbacksMP.ON_LOAD, _load_strays)
     return patcher
 

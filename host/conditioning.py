@@ -1,4 +1,4 @@
-"""What a MimicMotion MODEL is conditioned on, with the published preprocessing, as CONDITIONING and LATENT."""
+"""What MimicMotion and StableAnimator are conditioned on, with the published preprocessing, for the host."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..conditioning.picture import check_picture, check_size, to_signed
 from ..runtime import current, with_smaller_batches
 from ..samplers.svd import PoseUse
 from .codecs import LATENT_CHANNELS, SCALE, embed_picture, encode_picture
-from .fusion import PoseControl
-from .models import context_size, parts_of, size_multiple
+from .fusion import MIMICMOTION, STABLEANIMATOR, PoseControl
+from .models import Parts, context_size, parts_of, size_multiple
 
 REFERENCE_FRAMES = "choreo_reference_frames"  # key in LATENT: leading frames that a decoder drops
 BYTES_PER_PIXEL = 128  # of a picture inside PoseNet, float32
@@ -34,11 +34,12 @@ class Strengths:
     image_embed_strength: float = 1.0
     clip_method: ClipMethod = "squash"
     pose_use: PoseUse = field(default_factory=PoseUse)
+    identity_strength: float = 1.0
 
 
 @dataclass(frozen=True)
 class Conditioned:
-    """What samplers take: CONDITIONING twice and a LATENT, whose first frame is the reference."""
+    """What samplers take: CONDITIONING twice and a LATENT; of MimicMotion, its first frame is the reference."""
 
     positive: list
     negative: list
@@ -54,48 +55,75 @@ def condition(
     pose_pictures: Iterable[np.ndarray],
     noise: Noise,
     strengths: Strengths = Strengths(),
+    identity: np.ndarray | None = None,
 ) -> Conditioned:
-    """Condition a MimicMotion MODEL on a picture and pose pictures; every network is loaded by the host when used.
+    """Condition a MODEL on a picture and pose pictures; every network is loaded by the host when used.
 
-    picture, pose_pictures: uint8 (H, W, 3) RGB of one size; pose 0 belongs to the picture.
+    picture, pose_pictures: uint8 (H, W, 3) RGB of one size; for MimicMotion, pose 0 belongs to the picture.
     noise: called once with (1, 3, H, W), as in :func:`.conditioning.mimicmotion.condition`.
-    Raises ValueError for other models, sizes that do not fit, and fewer than two poses.
+    identity: for StableAnimator, and only for it: (D) float32 ArcFace embedding, not normalised; zeros without a face.
+    Raises ValueError for other models, sizes that do not fit, and too few poses.
     """
-    parts = parts_of(model)
+    parts = parts_of(model, MIMICMOTION if identity is None else STABLEANIMATOR)
     check_picture(picture)
     check_size(*picture.shape[:2], size_multiple(model))
     pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
     augmented = to_signed(pixels) + strengths.noise_aug_strength * noise(*pixels.shape)
     embeds = embed_picture(clip_vision, picture, strengths.clip_method, context_size(model))
-    embeds = embeds * strengths.image_embed_strength
+    context = embeds * strengths.image_embed_strength
+    if identity is not None:
+        context = torch.cat([context, encode_face(parts, identity, embeds)], 1)
     latents = encode_picture(vae, augmented)
     features = encode_poses(parts.pose_net, pose_pictures, picture.shape[:2])
+    reference_frames = int(parts.system == MIMICMOTION)
+    if len(features) <= reference_frames:
+        also = " the pose of the picture and" if reference_frames else ""
+        raise ValueError(f"{parts.system} needs{also} at least one driving pose, got {len(features)} in all.")
     ids = {
         "fps": strengths.fps_id,
         "motion_bucket_id": strengths.motion_bucket_id,
         "augmentation_level": strengths.noise_aug_strength,
     }
-    poses = PoseControl(features, parts.pose_net, strengths.pose_use)
-    positive = [[embeds, {**ids, "concat_latent_image": latents, **poses.entries()}]]
-    negative = [[torch.zeros_like(embeds), {**ids, "concat_latent_image": torch.zeros_like(latents)}]]
+    poses = PoseControl(features, parts.pose_net, strengths.pose_use, parts.system, strengths.identity_strength)
+    positive = [[context, {**ids, "concat_latent_image": latents, **poses.entries()}]]
+    negative = [[torch.zeros_like(context), {**ids, "concat_latent_image": torch.zeros_like(latents)}]]
     height, width = (side // SCALE for side in picture.shape[:2])
     samples = torch.zeros(len(features), LATENT_CHANNELS, height, width, device=mm.intermediate_device())
-    return Conditioned(positive, negative, {"samples": samples, REFERENCE_FRAMES: 1})
+    return Conditioned(positive, negative, {"samples": samples, REFERENCE_FRAMES: reference_frames})
+
+
+def encode_face(parts: Parts, identity: np.ndarray, embeds: torch.Tensor) -> torch.Tensor:
+    """Face tokens (1, tokens, D) float32 on the CPU.
+
+    identity: (D') ArcFace embedding; embeds: (1, 1, D) CLIP embedding of the picture. ValueError for another size.
+    """
+    encoder = parts.face_encoder
+    if identity.shape != (encoder.model.id_embeddings_dim,):
+        raise ValueError(
+            f"This face identity has {identity.size} numbers, the MODEL needs {encoder.model.id_embeddings_dim}: take "
+            "glintr100.onnx as the recogniser in Load Face Analyser."
+        )
+    current().check_cancelled()
+    mm.load_models_gpu([encoder])
+    rows = (torch.from_numpy(identity)[None], embeds)
+    tokens = encoder.model(*(row.to(encoder.load_device, torch.float32) for row in rows)).cpu()
+    if not torch.isfinite(tokens).all():
+        raise FloatingPointError("NaN or infinity in the face tokens: check the weights of the face encoder.")
+    return tokens
 
 
 def encode_poses(pose_net: ModelPatcher, pose_pictures: Iterable[np.ndarray], size: tuple[int, int]) -> torch.Tensor:
     """PoseNet's features of every frame, (frames, C, H/8, W/8) half precision on the CPU, computed in float32.
 
-    pose_pictures: uint8 (H, W, 3) RGB, read in small groups. Raises ValueError for another size or too few frames.
+    pose_pictures: uint8 (H, W, 3) RGB, read in small groups. Raises ValueError for another size or no frames.
     """
     features: list[torch.Tensor] = []
     mm.load_models_gpu([pose_net], memory_required=POSE_BATCH * size[0] * size[1] * BYTES_PER_PIXEL)
     for group in pose_groups(pose_pictures, size):
         current().check_cancelled()
         features.append(_encode_group(pose_net, to_signed(group)))
-    frames = sum(map(len, features))
-    if frames < 2:
-        raise ValueError(f"MimicMotion needs the pose of the picture and at least one driving pose, got {frames}.")
+    if not features:
+        raise ValueError("There are no driving poses.")
     return torch.cat(features)
 
 

@@ -12,17 +12,28 @@ from ..model_loaders.catalogue import where_to_get
 TINY = "tiny (built in)"
 WEIGHTS = frozenset({".safetensors", ".sft", ".pth", ".pt", ".bin", ".ckpt"})
 POSE_NETWORKS = "dwpose"
-FOLDERS = {POSE_NETWORKS: frozenset({".onnx"}), "mimicmotion": WEIGHTS}
-# where other node packs keep the same files, below a folder of custom nodes
-_ELSEWHERE = {POSE_NETWORKS: ("comfyui_controlnet_aux/ckpts/yzd-v/DWPose",)}
+FACE_NETWORKS = "insightface"
+STABLEANIMATOR = "stable_animator"
+ONNX = frozenset({".onnx"})
+FOLDERS = {
+    STABLEANIMATOR: WEIGHTS,
+    "mimicmotion": WEIGHTS,
+    POSE_NETWORKS: ONNX,
+    FACE_NETWORKS: ONNX,
+}
+# where other node packs keep the same files: below the folders of another key
+_ELSEWHERE = {
+    POSE_NETWORKS: (("custom_nodes", "comfyui_controlnet_aux/ckpts/yzd-v/DWPose"), (STABLEANIMATOR, "DWPose")),
+    FACE_NETWORKS: ((STABLEANIMATOR, "antelopev2"),),
+}
 
 
 def register() -> None:
     """Make the host know :data:`FOLDERS`; folders and file types that are registered already stay as they are."""
     for key, suffixes in FOLDERS.items():
         folder_paths.add_model_folder_path(key, str(Path(folder_paths.models_dir) / key))
-        for packs in folder_paths.get_folder_paths("custom_nodes"):
-            for folder in (Path(packs) / name for name in _ELSEWHERE.get(key, ())):
+        for other, inside in _ELSEWHERE.get(key, ()):
+            for folder in (Path(root) / inside for root in folder_paths.get_folder_paths(other)):
                 if folder.is_dir():
                     folder_paths.add_model_folder_path(key, str(folder))
         # a new set, because the host's own keys share one; an empty one would list every file

@@ -1,4 +1,4 @@
-"""Poses and latent fusion (MimicMotion, sections 3.2 and 3.4) as the host's own kinds of patches.
+"""Poses and latent fusion (MimicMotion, sections 3.2 and 3.4) as the host's own kinds of patches, for all systems.
 
 Poses travel in CONDITIONING. A wrapper that belongs to the MODEL turns them, for one sampling run, into a patch behind
 the network's first convolution, so nothing of a run stays on the MODEL. Latent fusion is a context handler.
@@ -27,55 +27,66 @@ from comfy.patcher_extension import WrappersMP
 
 from ..samplers.svd import PoseUse
 from ..samplers.windows import check_window, window_weights, windows
+from .identity import STRENGTHS
 from .progress import tell
 
 POSES = "choreo_poses"  # key in CONDITIONING
 WRAPPER = "choreo"
+MIMICMOTION, STABLEANIMATOR = "MimicMotion", "StableAnimator"  # as the nodes call them
 
 
 @dataclass(frozen=True)
 class PoseControl:
     """The poses of one conditioning.
 
-    features: (frames, channels, h, w) half precision on the CPU; frame 0 is the reference.
+    features: (frames, channels, h, w) half precision on the CPU; of MimicMotion, frame 0 is the reference.
     pose_net: what they were computed with; they mean something to the UNet it was trained with only.
     use: how strongly and in which steps they act.
+    system: what the conditioning is for.
+    identity: how strongly face tokens act that come with the poses.
     """
 
     features: torch.Tensor
     pose_net: ModelPatcher
     use: PoseUse = field(default_factory=PoseUse)
+    system: str = MIMICMOTION
+    identity: float = 1.0
 
     def entries(self) -> dict[str, Any]:
         """What goes into CONDITIONING."""
-        return {POSES: self, "model_conds": {POSES: _ForMimicMotionOnly()}}
+        return {POSES: self, "model_conds": {POSES: _ForItsModelOnly(self.system)}}
 
 
-class _ForMimicMotionOnly(comfy.conds.CONDRegular):
+class _ForItsModelOnly(comfy.conds.CONDRegular):
     """Comes with poses, and refuses to be given to a network that would ignore them.
 
     The host hands every entry of model_conds to the network, whichever it is; a MODEL that knows poses takes this one
     out before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, system: str) -> None:
         super().__init__(torch.zeros(1))
+        self.system = system
 
     def process_cond(self, *_sizes: Any, **_more: Any) -> None:
         raise ValueError(
-            "This conditioning holds poses, which the MODEL of this sampler would ignore, as it is not MimicMotion: "
-            "connect the MODEL of Load MimicMotion to the sampler too (through Load Video LoRA or Latent Fusion as "
+            f"This conditioning holds poses, which the MODEL of this sampler would ignore, as it is not {self.system}: "
+            f"connect the MODEL of Load {self.system} to the sampler too (through Load Video LoRA or Latent Fusion as "
             "you like)."
         )
 
 
-def install_poses(model: ModelPatcher, pose_net: ModelPatcher) -> None:
-    """Let a MODEL (and its clones) follow the poses in its conditioning, if they come from its own PoseNet."""
-    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER, partial(_sample_with_poses, pose_net))
+def install_poses(model: ModelPatcher, pose_net: ModelPatcher, system: str) -> None:
+    """Let a MODEL (and its clones) follow the poses in its conditioning, if they come from its own PoseNet.
+
+    system: what the MODEL is, MIMICMOTION or STABLEANIMATOR.
+    """
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER, partial(_sample_with_poses, pose_net, system))
 
 
 def _sample_with_poses(  # noqa: PLR0917 - as the host calls it
     pose_net: ModelPatcher,
+    system: str,
     executor: Any,
     noise: torch.Tensor,
     latent_image: torch.Tensor,
@@ -90,12 +101,14 @@ def _sample_with_poses(  # noqa: PLR0917 - as the host calls it
     controls = _taken_from(guider.conds)
     if controls:
         for control in controls.values():
-            _check_pose_net(control.pose_net, pose_net)
+            _check_pose_net(control.pose_net, pose_net, system)
             _check_lengths(control.features, noise)
         _patch_first(guider.model_options, PosePatch(controls))
+        strengths = {key: control.identity for key, control in controls.items()}
+        guider.model_options["transformer_options"][STRENGTHS] = strengths
         callback = _previewing_the_middle(callback)
     else:
-        tell("MimicMotion is sampled without poses; connect the conditioning of MimicMotion Conditioning.")
+        tell(f"{system} is sampled without poses; connect the conditioning of {system} Conditioning.")
     return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
 
 
@@ -109,21 +122,21 @@ def _taken_from(conds: Mapping[str, list[dict[str, Any]]]) -> dict[Any, PoseCont
     return controls
 
 
-def _check_pose_net(used: ModelPatcher, own: ModelPatcher) -> None:
+def _check_pose_net(used: ModelPatcher, own: ModelPatcher, system: str) -> None:
     if used is own:
         return
     pairs = zip(used.model.state_dict().values(), own.model.state_dict().values(), strict=True)
     if not all(torch.equal(one.cpu(), other.cpu()) for one, other in pairs):
         raise ValueError(
             "The poses were prepared with the PoseNet of another MODEL than the sampler's: connect the MODEL of one "
-            "Load MimicMotion to both, the conditioning and the sampler."
+            f"Load {system} to both, the conditioning and the sampler."
         )
 
 
 def _check_lengths(features: torch.Tensor, noise: torch.Tensor) -> None:
     if len(features) != len(noise):
         raise ValueError(
-            f"The latents have {len(noise)} frames, the poses {len(features)} (the reference frame counted); "
+            f"The latents have {len(noise)} frames, the poses {len(features)} (a reference frame counted); "
             "use the LATENT that comes from the same conditioning node."
         )
     if features.shape[-2:] != noise.shape[-2:]:
@@ -173,7 +186,8 @@ class PosePatch:
         if transformer_options["block"] != ("input", 0):
             return h
         rows = transformer_options["uuids"]
-        step, steps = _step(transformer_options)
+        schedule = transformer_options["sample_sigmas"]
+        step, steps = step_of(transformer_options["sigmas"].max(), schedule), len(schedule) - 1
         active = [key in self.controls and self.controls[key].use.active(step, steps) for key in rows]
         if not any(active):
             return h
@@ -202,11 +216,10 @@ class PosePatch:
         return features
 
 
-def _step(transformer_options: Mapping[str, Any]) -> tuple[int, int]:
-    """The step that a sigma belongs to, also between two of the schedule, and the number of steps."""
-    schedule, sigma = transformer_options["sample_sigmas"], transformer_options["sigmas"].max()
-    reached = int((schedule >= sigma * (1 - 1e-4)).sum())
-    return max(reached - 1, 0), len(schedule) - 1
+def step_of(sigma: torch.Tensor, schedule: torch.Tensor) -> int:
+    """The step, from 0, that a noise level belongs to, also between two of the schedule."""
+    reached = int((schedule >= sigma.to(schedule) * (1 - 1e-4)).sum())
+    return max(reached - 1, 0)
 
 
 def fuse_latents(model: ModelPatcher, window: int, overlap: int) -> ModelPatcher:
@@ -217,7 +230,7 @@ def fuse_latents(model: ModelPatcher, window: int, overlap: int) -> ModelPatcher
     """
     check_window(window, overlap)
     if not isinstance(model.model, comfy.model_base.SVD_img2vid):
-        raise ValueError("Latent fusion is for Stable Video Diffusion and MimicMotion; this MODEL is of another kind.")
+        raise ValueError("Latent fusion is for models made of Stable Video Diffusion; this MODEL is of another kind.")
     model = model.clone()
     model.model_options["context_handler"] = LatentFusionHandler(window, overlap)
     create_prepare_sampling_wrapper(model)

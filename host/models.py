@@ -1,4 +1,7 @@
-"""MimicMotion as a plain MODEL of the host: its own SVD network with the published weights, and PoseNet beside it."""
+"""MimicMotion and StableAnimator as a plain MODEL of the host: its own SVD network with the published weights.
+
+PoseNet and, for StableAnimator, the face encoder belong to the MODEL; they are loaded apart, while they are used.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,14 @@ from comfy.model_patcher import ModelPatcher
 
 from ..model_loaders.assemble import differences
 from ..model_loaders.mimicmotion import MimicMotionWeights, read_mimicmotion
+from ..model_loaders.stableanimator import StableAnimatorWeights
 from ..model_loaders.svd_keys import unet_to_ldm
 from ..networks.svd_unet import SVD_XT
 from .castable import managed
-from .fusion import install_poses
+from .fusion import MIMICMOTION, STABLEANIMATOR, install_poses
+from .identity import ADAPTER, add_adapters, install_identity
 
-ATTACHMENT = "choreo_mimicmotion"
+ATTACHMENT = "choreo_parts"
 DTYPES: Mapping[str, torch.dtype | None] = {
     "default": None,
     "fp16": torch.float16,
@@ -34,15 +39,18 @@ DTYPES: Mapping[str, torch.dtype | None] = {
 
 
 @dataclass(frozen=True)
-class MimicMotionParts:
-    """What comes with a MimicMotion MODEL and stays with its clones.
+class Parts:
+    """What comes with a MODEL and stays with its clones.
 
-    pose_net: PoseNet in a patcher of its own, loaded only while it is used.
-    window:   frames the weights were trained on.
+    system:       what it is, as the nodes call it: MIMICMOTION or STABLEANIMATOR.
+    window:       frames the weights were trained on.
+    pose_net, face_encoder: in patchers of their own, loaded only while they are used; MimicMotion has no face encoder.
     """
 
-    pose_net: ModelPatcher
+    system: str
     window: int
+    pose_net: ModelPatcher
+    face_encoder: ModelPatcher | None = None
 
 
 def load_model(path: str | Path, pose_net_path: str | Path | None = None, dtype: str = "default") -> ModelPatcher:
@@ -56,24 +64,51 @@ def load_model(path: str | Path, pose_net_path: str | Path | None = None, dtype:
 
 def model_of(found: MimicMotionWeights, dtype: str = "default") -> ModelPatcher:
     """A MODEL with MimicMotion's weights, as :func:`load_model`."""
-    config = found.config
-    weights = unet_to_ldm(found.unet, config["layers_per_block"])
+    model = _svd_model(found.unet, found.config, found.unet_path, dtype)
+    return _with_parts(model, Parts(MIMICMOTION, found.window, managed(found.build_pose_net())))
+
+
+def stableanimator_of(found: StableAnimatorWeights, dtype: str = "default") -> ModelPatcher:
+    """A MODEL with StableAnimator's weights; the identity adapter's are weights of its UNet like all others.
+
+    dtype: as of :func:`load_model`. Raises ValueError for networks that do not fit.
+    """
+    model = _svd_model(found.unet, found.config, found.unet_path, dtype)
+    install_identity(model)
+    pose_net, face_encoder = managed(found.build_pose_net()), managed(found.build_face_encoder())
+    return _with_parts(model, Parts(STABLEANIMATOR, found.window, pose_net, face_encoder))
+
+
+def _with_parts(model: ModelPatcher, parts: Parts) -> ModelPatcher:
+    model.set_attachments(ATTACHMENT, parts)
+    install_poses(model, parts.pose_net, parts.system)
+    return model
+
+
+def _svd_model(unet: Mapping[str, torch.Tensor], config: Mapping[str, Any], source: Path, dtype: str) -> ModelPatcher:
+    """The host's SVD network with weights under diffusers' names, an identity adapter's among them or not."""
+    weights = unet_to_ldm(unet, config["layers_per_block"])
+    adapter = {name: tensor for name, tensor in weights.items() if ADAPTER in name}
+    plain = {name: tensor for name, tensor in weights.items() if name not in adapter}
     if _architecture(config) == _architecture(SVD_XT):
         options = {} if DTYPES[dtype] is None else {"dtype": DTYPES[dtype]}
-        model = comfy.sd.load_diffusion_model_state_dict(dict(weights), model_options=options)
+        model = comfy.sd.load_diffusion_model_state_dict(dict(plain), model_options=options)
     else:
-        model = _model_of_size(weights, config, DTYPES[dtype])
+        heads = {"num_head_channels": _head_channels(config)}
+        model = model_of_size(comfy.supported_models.SVD_img2vid, plain, config, DTYPES[dtype], **heads)
+        model.model.embedder = type(model.model.embedder)(config["addition_time_embed_dim"])
     if model is None or not isinstance(model.model, comfy.model_base.SVD_img2vid):
         raise ValueError(
-            f"ComfyUI does not recognise {found.unet_path} as SVD's UNet: download the file again if it is not whole, "
+            f"ComfyUI does not recognise {source} as SVD's UNet: download the file again if it is not whole, "
             "or update ComfyUI."
         )
-    problems = differences(weights, model.model.diffusion_model.state_dict())
+    network = model.model.diffusion_model
+    if adapter:
+        add_adapters(network)
+    problems = differences(weights, network.state_dict())
     if problems:
-        raise ValueError(f"{found.unet_path} does not fit ComfyUI's SVD network: {'; '.join(problems)}.")
-    parts = MimicMotionParts(managed(found.build_pose_net()), found.window)
-    model.set_attachments(ATTACHMENT, parts)
-    install_poses(model, parts.pose_net)
+        raise ValueError(f"{source} does not fit ComfyUI's SVD network: {'; '.join(problems)}.")
+    network.load_state_dict(adapter, strict=False)
     return model
 
 
@@ -82,12 +117,19 @@ def _architecture(config: Mapping[str, Any]) -> tuple[Any, ...]:
     return (*sizes, config["layers_per_block"], config["cross_attention_dim"], config["addition_time_embed_dim"])
 
 
-def _model_of_size(
-    weights: Mapping[str, torch.Tensor], config: Mapping[str, Any], dtype: torch.dtype | None
+def model_of_size(
+    host_class: Any,
+    weights: Mapping[str, torch.Tensor],
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None,
+    **unet_config: Any,
 ) -> ModelPatcher:
-    """SVD in another size than published, which the host cannot detect: from its own classes."""
-    host_config = comfy.supported_models.SVD_img2vid(comfy.model_detection.detect_unet_config(dict(weights), ""))
-    host_config.unet_config["num_head_channels"] = _head_channels(config)
+    """A known network in another size than published, which the host cannot detect: from its own classes.
+
+    host_class: of comfy.supported_models. weights: LDM's names. config: diffusers' one. unet_config: further settings.
+    """
+    host_config = host_class(comfy.model_detection.detect_unet_config(dict(weights), ""))
+    host_config.unet_config |= unet_config
     base, *_ = widths = config["block_out_channels"]
     host_config.unet_config["channel_mult"] = [Multiple(width, base) for width in widths]
     supported = list(host_config.supported_inference_dtypes)
@@ -100,7 +142,6 @@ def _model_of_size(
     host_config.set_inference_dtype(dtype, mm.unet_manual_cast(dtype, device, supported))
     model = host_config.get_model(weights, "").to(offload_device)
     model.load_model_weights(dict(weights), "")
-    model.embedder = type(model.embedder)(config["addition_time_embed_dim"])
     return ModelPatcher(model, load_device=device, offload_device=offload_device)
 
 
@@ -127,11 +168,14 @@ def _head_channels(config: Mapping[str, Any]) -> int:
     return sizes.pop()
 
 
-def parts_of(model: ModelPatcher) -> MimicMotionParts:
-    """PoseNet and window of a MODEL. Raises ValueError when it was not loaded as MimicMotion."""
+def parts_of(model: ModelPatcher, *systems: str) -> Parts:
+    """What comes with a MODEL. Raises ValueError when it is none of the systems; any will do when none is named."""
     parts = model.get_attachment(ATTACHMENT) if hasattr(model, "get_attachment") else None
-    if parts is None:
-        raise ValueError("This MODEL has no PoseNet, so it is not MimicMotion: connect the MODEL of Load MimicMotion.")
+    systems = systems or (MIMICMOTION, STABLEANIMATOR)
+    if parts is None or parts.system not in systems:
+        what = "has no PoseNet, so it is not" if parts is None else f"is {parts.system}, not"
+        loaders = " or ".join(f"Load {system}" for system in systems)
+        raise ValueError(f"This MODEL {what} {' or '.join(systems)}: connect the MODEL of {loaders}.")
     return parts
 
 

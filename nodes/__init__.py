@@ -7,7 +7,10 @@ from importlib import import_module
 
 from comfy_api.latest import ComfyExtension, io
 
-TOPICS = ("pose", "pose_edit", "pose_draw", "pose_files", "loaders", "conditioning", "sampling", "video", "demo")
+TOPICS = (
+    *("pose", "pose_edit", "pose_draw", "pose_files", "faces"),
+    *("loaders", "conditioning", "sampling", "stableanimator", "video", "demo"),
+)
 
 
 class Choreo(ComfyExtension):

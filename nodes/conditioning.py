@@ -15,7 +15,6 @@ from ..host.progress import followed, on_host
 from .sockets import as_poses, check_images, poses_input, to_frame, to_frames
 
 CATEGORY = "Choreo/Conditioning"
-STYLE = "mimicmotion"
 
 
 class ChoreoFitPicture(io.ComfyNode):
@@ -83,24 +82,32 @@ def clip_inputs() -> list[io.Input]:
     """Sockets and widgets that say what the clip shows; shared by the conditioning and the all-in-one node."""
     return [
         io.Model.Input("model", tooltip="MimicMotion, from Load MimicMotion; it brings its PoseNet."),
-        io.Vae.Input("vae", tooltip="SVD's VAE."),
-        io.ClipVision.Input("clip_vision", tooltip="SVD's CLIP image tower."),
-        io.Image.Input("picture", tooltip="The person to animate, at the size of the video; see Fit Picture."),
-        poses_input(
-            "Motion of the video, fitted to the picture: poses, or pictures of them, one a frame.", "poses", io.Image
-        ),
+        *socket_inputs(),
         poses_input(
             "Pose of the person in the picture, found in the picture itself. Without it the first pose stands for it.",
             "reference_pose",
             io.Image,
             optional=True,
         ),
-        *_strength_inputs(),
-        *_svd_inputs(),
+        *strength_inputs(),
+        *svd_inputs(),
     ]
 
 
-def _strength_inputs() -> list[io.Input]:
+def socket_inputs() -> list[io.Input]:
+    """Sockets that all systems on SVD have behind their MODEL."""
+    return [
+        io.Vae.Input("vae", tooltip="SVD's VAE."),
+        io.ClipVision.Input("clip_vision", tooltip="SVD's CLIP image tower."),
+        io.Image.Input("picture", tooltip="The person to animate, at the size of the video; see Fit Picture."),
+        poses_input(
+            "Motion of the video, fitted to the picture: poses, or pictures of them, one a frame.", "poses", io.Image
+        ),
+    ]
+
+
+def strength_inputs() -> list[io.Input]:
+    """Widgets for how strongly poses and picture act."""
     return [
         io.Float.Input(
             "pose_strength",
@@ -127,7 +134,8 @@ def _strength_inputs() -> list[io.Input]:
     ]
 
 
-def _svd_inputs() -> list[io.Input]:
+def svd_inputs(noise_aug_strength: float = 0.0) -> list[io.Input]:
+    """Widgets for what SVD itself is conditioned on."""
     return [
         io.Int.Input(
             "fps_id",
@@ -141,11 +149,11 @@ def _svd_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "noise_aug_strength",
-            default=0.0,
+            default=noise_aug_strength,
             min=0.0,
             max=10.0,
             step=0.01,
-            tooltip="Noise added to the picture; 0 as published.",
+            tooltip=f"Noise added to the picture; {noise_aug_strength:g} as published.",
         ),
         io.Combo.Input(
             "clip_method",
@@ -157,44 +165,62 @@ def _svd_inputs() -> list[io.Input]:
     ]
 
 
-def condition_clip(
-    seed: int, model: Any, vae: Any, clip_vision: Any, picture: torch.Tensor, poses: Any, **settings: Any
-) -> tuple[Any, Any]:
-    """Run :func:`.host.conditioning.condition` on the values of :func:`clip_inputs`: what it gives, and the noise."""
+def noise_seed_input() -> io.Int.Input:
+    """The widget for the seed of the noise on the picture, for nodes that do not sample."""
+    return io.Int.Input(
+        "noise_aug_seed",
+        default=42,
+        min=0,
+        max=0xFFFFFFFFFFFFFFFF,
+        tooltip="Seed of the noise that noise_aug_strength adds.",
+    )
+
+
+def condition_clip(seed: int, picture: torch.Tensor, poses: Any, **inputs: Any) -> tuple[Any, Any]:
+    """Condition MimicMotion on the values of :func:`clip_inputs`: what samplers take, and the noise of the seed."""
+    frame = single_picture(picture)
+    pictures = _with_reference(poses, inputs.pop("reference_pose"), frame.shape[:2])
+    return conditioned(seed, frame, pictures, **inputs)
+
+
+def conditioned(seed: int, frame: np.ndarray, pictures: Iterator[np.ndarray], **inputs: Any) -> tuple[Any, Any]:
+    """Run :func:`.host.conditioning.condition` on the values of widgets: what it gives, and the noise of the seed.
+
+    frame, pictures: the picture and the pose pictures. inputs: model, vae, clip_vision, `identity` where there is one,
+    and the values of :func:`strength_inputs` and :func:`svd_inputs`.
+    """
     from ..host.conditioning import Strengths, condition
     from ..samplers.svd import PoseUse, seeded_noise
 
-    frame = single_picture(picture)
-    pictures = _pose_pictures(poses, settings.pop("reference_pose"), frame.shape[:2])
-    start, end = settings.pop("pose_start"), settings.pop("pose_end")
+    networks = [inputs.pop(name) for name in ("model", "vae", "clip_vision")]
+    start, end = inputs.pop("pose_start"), inputs.pop("pose_end")
     if start > end:
         raise ValueError(f"pose_start ({start}) must not be above pose_end ({end}).")
-    use = PoseUse(settings.pop("pose_strength"), start, end)
-    noise = seeded_noise(seed)
+    use = PoseUse(inputs.pop("pose_strength"), start, end)
+    identity, noise = inputs.pop("identity", None), seeded_noise(seed)
     with on_host():
-        conditioned = condition(
-            model,
-            vae,
-            clip_vision,
+        found = condition(
+            *networks,
             picture=frame,
             pose_pictures=pictures,
             noise=noise,
-            strengths=Strengths(pose_use=use, **settings),
+            strengths=Strengths(pose_use=use, **inputs),
+            identity=identity,
         )
-    return conditioned, noise
+    return found, noise
 
 
-def _pose_pictures(poses: Any, reference: Any, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """The pose of the picture, then one picture a frame; uint8 (H, W, 3) RGB."""
-    frames, count = _drawn(poses, size)
-    first, firsts = _drawn(poses if reference is None else reference, size, only_first=reference is None)
+def _with_reference(poses: Any, reference: Any, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """The pose of the picture, then one picture a frame, for MimicMotion; uint8 (H, W, 3) RGB."""
+    frames, count = drawn(poses, size, "mimicmotion")
+    first, firsts = drawn(poses if reference is None else reference, size, "mimicmotion", only_first=reference is None)
     if firsts != 1:
         raise ValueError(f"reference_pose must be one pose, got {firsts}.")
     return followed(chain(first, frames), "pose features", count + 1)
 
 
-def _drawn(poses: Any, size: tuple[int, int], only_first: bool = False) -> tuple[Iterator[np.ndarray], int]:
-    """Pictures of poses at the size of the video, as they are or drawn for MimicMotion, and their number."""
+def drawn(poses: Any, size: tuple[int, int], style: str, only_first: bool = False) -> tuple[Iterator[np.ndarray], int]:
+    """Pictures of poses at the size of the video, as they are or drawn in a network's style, and their number."""
     from ..pose.align import onto_canvas
     from ..pose.draw import draw_clip
 
@@ -202,7 +228,16 @@ def _drawn(poses: Any, size: tuple[int, int], only_first: bool = False) -> tuple
         images = check_images(poses, "poses")[: 1 if only_first else None]
         return to_frames(images), len(images)
     poses = onto_canvas(as_poses(poses)[: 1 if only_first else None], size)
-    return draw_clip(poses, size, STYLE), len(poses)
+    return draw_clip(poses, size, style), len(poses)
+
+
+def conditioning_outputs(latent: str) -> list[io.Output]:
+    """What conditioning nodes give; latent: its tooltip."""
+    return [
+        io.Conditioning.Output("positive", display_name="positive", tooltip="Picture and poses."),
+        io.Conditioning.Output("negative", display_name="negative", tooltip="Neither picture nor poses."),
+        io.Latent.Output("latent", display_name="latent", tooltip=latent),
+    ]
 
 
 class ChoreoMimicMotionConditioning(io.ComfyNode):
@@ -219,30 +254,16 @@ class ChoreoMimicMotionConditioning(io.ComfyNode):
             "published with. The first frame of the LATENT is the picture itself; Decode Video drops it.",
             inputs=[
                 *clip_inputs(),
-                io.Int.Input(
-                    "noise_aug_seed",
-                    default=42,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    tooltip="Seed of the noise that noise_aug_strength adds.",
-                ),
+                noise_seed_input(),
             ],
-            outputs=[
-                io.Conditioning.Output("positive", display_name="positive", tooltip="Picture and poses."),
-                io.Conditioning.Output("negative", display_name="negative", tooltip="Neither picture nor poses."),
-                io.Latent.Output(
-                    "latent",
-                    display_name="latent",
-                    tooltip="Empty latents, one a pose and one for the picture in front.",
-                ),
-            ],
+            outputs=conditioning_outputs("Empty latents, one a pose and one for the picture in front."),
         )
 
     @classmethod
     def execute(cls, noise_aug_seed: int, reference_pose: Any = None, **inputs: Any) -> io.NodeOutput:
         """Encode picture and poses."""
-        conditioned, _ = condition_clip(noise_aug_seed, reference_pose=reference_pose, **inputs)
-        return io.NodeOutput(conditioned.positive, conditioned.negative, conditioned.latent)
+        found, _ = condition_clip(noise_aug_seed, reference_pose=reference_pose, **inputs)
+        return io.NodeOutput(found.positive, found.negative, found.latent)
 
 
 NODES = [ChoreoFitPicture, ChoreoMimicMotionConditioning]

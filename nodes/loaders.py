@@ -8,7 +8,7 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
-from ..host.folders import TINY, find, fingerprint, list_files, missing, not_found, preferred
+from ..host.folders import STABLEANIMATOR, TINY, find, fingerprint, list_files, missing, not_found, preferred
 from ..host.models import DTYPES
 
 CATEGORY = "Choreo/Loaders"
@@ -141,12 +141,15 @@ class ChoreoLoadSVDParts(io.ComfyNode):
 
 
 def _svd_folders() -> dict[str, Path]:
-    """Folders below models/diffusers that hold SVD's parts, by name."""
+    """Folders below models/diffusers, and below StableAnimator's, that hold SVD's parts, by name."""
     from ..model_loaders.svd import CLIP_FOLDER, VAE_FOLDER
 
-    roots = [Path(root) for root in folder_paths.get_folder_paths("diffusers")]
-    folders = (folder for root in roots if root.is_dir() for folder in sorted(root.iterdir()))
-    return {f.name: f for f in folders if (f / VAE_FOLDER).is_dir() and (f / CLIP_FOLDER).is_dir()}
+    roots = [Path(root) for key in ("diffusers", STABLEANIMATOR) for root in folder_paths.get_folder_paths(key)]
+    folders: dict[str, Path] = {}
+    for folder in (folder for root in roots if root.is_dir() for folder in sorted(root.iterdir())):
+        if (folder / VAE_FOLDER).is_dir() and (folder / CLIP_FOLDER).is_dir():
+            folders.setdefault(folder.name, folder)
+    return folders
 
 
 class ChoreoLoadLora(io.ComfyNode):

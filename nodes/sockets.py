@@ -1,7 +1,8 @@
 """What goes through Choreo's sockets: its own types, and the way from the host's values to the core's and back.
 
 CHOREO_POSES is a :class:`Poses`; every input that takes it takes POSE_KEYPOINT too. CHOREO_DETECTOR is
-:class:`DetectorFiles`: names of files, no open session, so that nothing stays in memory after a run.
+:class:`DetectorFiles` and CHOREO_FACE_ANALYSER :class:`FaceFiles`: names of files, no open session, so that nothing
+stays in memory after a run. CHOREO_FACE is what Face Identity found.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from ..pose.poses import Poses
 
 if TYPE_CHECKING:
     from ..pose.detect import PoseDetector
+    from ..pose.face import FaceAnalyser
 
 ChoreoPoses = io.Custom("CHOREO_POSES")
 ChoreoDetector = io.Custom("CHOREO_DETECTOR")
+ChoreoFace = io.Custom("CHOREO_FACE")
+ChoreoFaceAnalyser = io.Custom("CHOREO_FACE_ANALYSER")
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
 DEFAULT_FPS = 15.0  # the published playback rate, for clips that do not tell theirs
 
@@ -41,6 +45,21 @@ class DetectorFiles:
         from ..pose.detect import PoseDetector
 
         return PoseDetector(self.detector, self.pose_model, self.provider, detect_every=detect_every, nobody=nobody)
+
+
+@dataclass(frozen=True)
+class FaceFiles:
+    """Which networks find and recognise faces, and where onnxruntime runs them."""
+
+    detector: Path
+    recogniser: Path
+    provider: str
+
+    def open(self) -> FaceAnalyser:
+        """The two networks, open; use it in a `with` block."""
+        from ..pose.face import FaceAnalyser
+
+        return FaceAnalyser(self.detector, self.recogniser, self.provider)
 
 
 def poses_input(tooltip: str, name: str = "poses", *more: type, optional: bool = False) -> io.MultiType.Input:

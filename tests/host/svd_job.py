@@ -51,17 +51,17 @@ def core(host: Host, poses: list[np.ndarray], start: torch.Tensor | None = None,
     mimicmotion, runtime = host.module("pipelines.mimicmotion"), host.module("runtime")
     networks, parts = core_networks(host)
     settings = mimicmotion.Settings(**{"steps": STEPS, "seed": SEED} | settings)
-    noise = None if start is None else (lambda *shape: _padded(start, shape))
+    noise = None if start is None else (lambda *shape: padded(start, shape))
     with torch.inference_mode(), runtime.use(runtime.Runtime("cpu", torch.float32)):
         return mimicmotion.generate(networks, parts, picture(), poses, settings, noise=noise)
 
 
-def _padded(noise: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+def padded(noise: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Noise of a shape: the given one for latents, with zeros where it ends; zeros for pictures."""
-    padded = torch.zeros(shape)
+    values = torch.zeros(shape)
     if len(shape) == 5:
-        padded[0, : len(noise)] = noise[: shape[1]]
-    return padded
+        values[0, : len(noise)] = noise[: shape[1]]
+    return values
 
 
 def core_frames(host: Host, latents: torch.Tensor, chunk: int) -> torch.Tensor:
