@@ -50,8 +50,9 @@ class FolderClips:
         entry = self.entries[index]
         generator = np.random.default_rng([seed, index])
         numbers = random_clip(entry.runs(), num_frames, self.reading.rate_for(entry.fps), generator)
-        reference = random_reference(entry.shot_of(numbers[0]), numbers, round(entry.fps), generator)
-        framing = self.reading.framing(entry.size, size)
+        shot, within = entry.shot_of(numbers[0]), self.reading.within
+        reference = random_reference(shot, numbers, round(entry.fps), generator, within)
+        framing = self.reading.framing(entry.size, size, generator)
         poses, reference_poses = (
             framing.poses(load_poses(self.folder / entry.poses, chosen)) for chosen in (numbers, np.array([reference]))
         )

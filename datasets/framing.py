@@ -45,6 +45,14 @@ class Framing:
         x, y = max(0.0, 1 - 1 / wider) / 2, max(0.0, 1 - wider) / 2
         return cls((x, y, 1 - x, 1 - y), size, resampling)
 
+    def part(self, area: float, generator: np.random.Generator) -> Framing:
+        """A random part of it with the same proportions; its area is a random share of this one, `area` to 1."""
+        side = generator.uniform(area, 1) ** 0.5
+        left, top, right, bottom = self.box
+        width, height = (right - left) * side, (bottom - top) * side
+        left, top = generator.uniform(left, right - width), generator.uniform(top, bottom - height)
+        return replace(self, box=(left, top, left + width, top + height))
+
     def picture(self, picture: np.ndarray) -> np.ndarray:
         """uint8 (h, w, 3) -> uint8 (height, width, 3); masks (h, w) -> (height, width)."""
         height, width = picture.shape[:2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from .sampling import random_clip, random_reference
 
 VIDEOS, POSE_VIDEOS, SCORES, REFERENCES = "videos", "dwpose", "pose_score", "ref"
 IMAGES, LANDMARKS, FACES = ("imgs", "images"), ("lmks", "poses"), ("faces",)
+TRAIN_SET, TEST_SET = (("train_set", "pose_map_train_set"), ("disco_test_set", "pose_map_disco_test_set"))
 STORED_ORDER = "straight"  # the published tool draws for a network that knows "reversed", and its writer swaps
 _DEPTH = 3  # folders of pictures lie at most so deep: set/rec/video
 
@@ -61,14 +63,14 @@ class VideoPairs:
         if not len(kept):
             raise ValueError(f"{video}: none of its frames passed the filter of scores.")
         numbers = random_clip([kept], num_frames, self.reading.rate_for(float(info.fps)), generator)
-        framing = self.reading.framing((info.height, info.width), size)
+        framing = self.reading.framing((info.height, info.width), size, generator)
         pictures = framing.pictures(numbered_frames(drawn, numbers))
         reference_pose = None
         if name in self.references:
             picture = load_picture(self.references[name])
             reference = self.reading.framing(picture.shape[:2], size).picture(picture)
         else:
-            number = random_reference(kept, numbers, round(info.fps), generator)
+            number = random_reference(kept, numbers, round(info.fps), generator, self.reading.within)
             reference = framing.pictures(numbered_frames(video, [number]))[0]
             reference_pose = framing.pictures(numbered_frames(drawn, [number]))
             reference_pose = straightened([*pictures, *reference_pose], self.reading)[-1]
@@ -173,6 +175,16 @@ def straightened(pictures: Iterable[np.ndarray], reading: Reading) -> np.ndarray
     return pictures if stored == find_style(reading.style).channel_order else np.ascontiguousarray(pictures[..., ::-1])
 
 
+@dataclass(frozen=True)
+class PictureVideo:
+    """A video as folders of pictures: frames, drawings of poses, and face masks where there are any."""
+
+    name: str
+    frames: Path
+    drawings: Path
+    faces: Path | None = None
+
+
 class PictureFolders:
     """A folder for each video with its frames and ready pose pictures: imgs/ and lmks/, or images/ and poses/.
 
@@ -185,40 +197,93 @@ class PictureFolders:
 
     def __init__(self, folder: str | Path, reading: Reading | None = None) -> None:
         self.folder, self.reading = Path(folder), reading or Reading()
-        listed = listed_folders(self.folder) if self.folder.is_file() else picture_folders(self.folder)
-        self.folders = [path for path in listed if self._is_usable(path)]
-        if not self.folders:
+        self.videos = [video for video in self._list() if len(_pictures(video.frames)) >= self.least]
+        if not self.videos:
             raise ValueError(
-                f"{self.folder} has no folder of {self.reading.min_frames} or more frames with pose pictures: looked "
-                f"for {IMAGES[0]}/ and {LANDMARKS[0]}/, or {IMAGES[1]}/ and {LANDMARKS[1]}/."
+                f"{self.folder} has no folder of {self.least} or more frames with pose pictures: looked for "
+                f"{self._looked_for()}."
             )
 
+    @property
+    def least(self) -> int:
+        """Frames that a video needs."""
+        return self.reading.min_frames
+
+    def _list(self) -> list[PictureVideo]:
+        listed = listed_folders(self.folder) if self.folder.is_file() else picture_folders(self.folder)
+        parts = (IMAGES, LANDMARKS, FACES)
+        return [PictureVideo(self._name(path), *(_sub(path, names) for names in parts)) for path in listed]
+
+    def _looked_for(self) -> str:
+        return f"{IMAGES[0]}/ and {LANDMARKS[0]}/, or {IMAGES[1]}/ and {LANDMARKS[1]}/"
+
     def __len__(self) -> int:
-        return len(self.folders)
+        return len(self.videos)
 
     def clip(self, index: int, num_frames: int, size: tuple[int, int], seed: int = 0) -> Clip:
         """See :class:`.clips.ClipSource`; the published sampling."""
         check_request(num_frames, size)
-        folder, generator = self.folders[index], np.random.default_rng([seed, index])
-        frames, fps = _pictures(_sub(folder, IMAGES)), self.reading.source_fps
-        drawings, masks = (_partners(frames, _sub(folder, names)) for names in (LANDMARKS, FACES))
-        everything = np.arange(len(frames))
-        numbers = random_clip([everything], num_frames, self.reading.rate_for(fps), generator)
-        number = random_reference(everything, numbers, 0, generator)
-        framing = self.reading.framing(picture_size(frames[numbers[0]]), size)
+        video, generator = self.videos[index], np.random.default_rng([seed, index])
+        frames, fps = _pictures(video.frames), self.reading.source_fps
+        drawings, masks = (_partners(frames, folder) for folder in (video.drawings, video.faces))
+        numbers, number = self.choose(len(frames), num_frames, generator)
+        framing = self.reading.framing(picture_size(frames[numbers[0]]), size, generator)
         chosen = [*numbers.tolist(), number]
         pictures = framing.pictures(load_picture(frames[n]) for n in chosen)
         poses = straightened((_partner(drawings[n], framing) for n in chosen), self.reading)
         faces = np.stack([_partner(masks[n], framing)[..., 0] for n in numbers]) if any(masks) else None
-        name = f"{self._name(folder)}, frame {numbers[0]}"
+        name = f"{video.name}, frame {numbers[0]}"
         return Clip(pictures[-1], pictures[:-1], poses[:-1], None, clip_fps(numbers, fps), name, poses[-1], faces)
+
+    def choose(self, available: int, num_frames: int, generator: np.random.Generator) -> tuple[np.ndarray, int]:
+        """Numbers of the frames of a clip, and of its reference, in a video of so many frames."""
+        everything = np.arange(available)
+        numbers = random_clip([everything], num_frames, self.reading.rate_for(self.reading.source_fps), generator)
+        return numbers, random_reference(everything, numbers, 0, generator, self.reading.within)
 
     def _name(self, folder: Path) -> str:
         inside = folder.is_relative_to(self.folder)
         return (folder.relative_to(self.folder) if inside else folder).as_posix()
 
-    def _is_usable(self, folder: Path) -> bool:
-        return len(_pictures(_sub(folder, IMAGES))) >= self.reading.min_frames
+
+class TikTok(PictureFolders):
+    """The layout of MagicPose's trainer: train_set/ and pose_map_train_set/ with a folder for each video, and the same
+    for disco_test_set/.
+
+    Everything is as in :class:`PictureFolders`; the folders of a video have the same name on both sides.
+    held_out: the test set, in which the reference is a video's first frame, and a clip the frames that follow it.
+    """
+
+    def __init__(self, folder: str | Path, reading: Reading | None = None, *, held_out: bool = False) -> None:
+        self.held_out = held_out
+        super().__init__(folder, reading)
+
+    @property
+    def least(self) -> int:
+        """Frames that a video needs."""
+        return max(self.reading.min_frames, 2 if self.held_out else 1)
+
+    def _list(self) -> list[PictureVideo]:
+        frames, drawings = (self.folder / name for name in (TEST_SET if self.held_out else TRAIN_SET))
+        if not frames.is_dir():
+            return []
+        videos = sorted((path for path in frames.iterdir() if path.is_dir()), key=natural_order)
+        found = [PictureVideo(path.name, path, drawings / path.name) for path in videos]
+        return [video for video in found if video.drawings.is_dir()]
+
+    def _looked_for(self) -> str:
+        return " with ".join(f"{name}/VIDEO/" for name in (TEST_SET if self.held_out else TRAIN_SET))
+
+    def choose(self, available: int, num_frames: int, generator: np.random.Generator) -> tuple[np.ndarray, int]:
+        """As in :class:`PictureFolders`; of the test set the first frame, and those behind it."""
+        if not self.held_out:
+            return super().choose(available, num_frames, generator)
+        return np.arange(1, min(num_frames + 1, available)), 0
+
+
+def is_tiktok(folder: Path) -> bool:
+    """Whether a folder has the layout of :class:`TikTok`."""
+    return any(all((folder / name).is_dir() for name in names) for names in (TRAIN_SET, TEST_SET))
 
 
 def listed_folders(file: Path) -> list[Path]:

@@ -42,18 +42,30 @@ class Reading:
     source_fps: float = 30.0
     """Frame rate of folders of pictures, which do not tell theirs."""
 
+    within: int | None = None
+    """The reference is at most so many frames of the video away from the clip; None is no limit."""
+    crop: float = 1.0
+    """Each clip shows a random part of its pictures with at least this share of their area."""
+
     def __post_init__(self) -> None:
         for name in ("rate", "min_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}.")
+        if self.within is not None and self.within < 0:
+            raise ValueError(f"within must be 0 frames or more, got {self.within}.")
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop must be above 0 and at most 1, got {self.crop}.")
         for name in ("fps", "source_fps"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1000:
                 raise ValueError(f"{name} must be above 0 and at most 1000 frames per second, got {value}.")
 
-    def framing(self, source: tuple[int, int], size: tuple[int, int]) -> Framing:
-        """Pictures of `source` (height, width) at a size (height, width)."""
-        return Framing.of(source, size, self.fit, self.resampling)
+    def framing(
+        self, source: tuple[int, int], size: tuple[int, int], generator: np.random.Generator | None = None
+    ) -> Framing:
+        """Pictures of `source` (height, width) at a size (height, width); generator: chooses the part that is shown."""
+        framing = Framing.of(source, size, self.fit, self.resampling)
+        return framing if generator is None or self.crop == 1 else framing.part(self.crop, generator)
 
     def rate_for(self, fps: float) -> int:
         """Every so many frames of a video of `fps`."""

@@ -44,12 +44,17 @@ def frames_outside(shot: np.ndarray, clip: np.ndarray) -> np.ndarray:
     return np.setdiff1d(shot, clip)
 
 
-def random_reference(shot: np.ndarray, clip: np.ndarray, away: int, generator: np.random.Generator) -> int:
+def random_reference(
+    shot: np.ndarray, clip: np.ndarray, away: int, generator: np.random.Generator, within: int | None = None
+) -> int:
     """The number of a frame of `shot` for the reference of a clip: `away` frames from the clip where possible.
 
-    Else outside the clip, else between its frames, else one of them.
+    Else outside the clip, else between its frames, else one of them. within: at most so many frames from the clip.
     """
     distance = np.maximum(clip.min() - shot, shot - clip.max())  # negative inside
+    if within is not None:
+        near = distance <= within
+        shot, distance = shot[near], distance[near]
     for choice in (shot[distance > away], shot[distance > 0], frames_outside(shot, clip), shot):
         if len(choice):
             return int(generator.choice(choice))

@@ -14,13 +14,14 @@ from .clips import Clip, ClipSource
 from .folder import FolderClips
 from .manifest import Manifest
 from .open import open_dataset
-from .published import PictureFolders, VideoPairs
+from .published import PictureFolders, TikTok, VideoPairs
 from .reading import Reading
 
 LAYOUTS = {
     FolderClips: "built by `choreo dataset build`",
     VideoPairs: "videos and pose videos",
     PictureFolders: "folders of pictures",
+    TikTok: "folders of pictures and pose maps, as of TikTok",
 }
 
 
@@ -41,7 +42,7 @@ class ShowDataset:
     videos: Path | None = None
     """Where the videos of a built data set lie now."""
     held_out: bool = False
-    """The part of the puppets that is never trained on."""
+    """The part that is never trained on, of puppets or a folder as of TikTok."""
     reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..conditioning.picture import check_size
 from ..datasets.clips import ClipSource
-from ..datasets.open import PUPPETS, open_dataset
+from ..datasets.open import PUPPETS, has_held_out, open_dataset
 from ..model_loaders.catalogue import require_file
 from ..model_loaders.tiny import DETECTOR_FILE, POSE_FILE, TINY_FOLDER
 from ..pipelines.inputs import Detection
@@ -76,9 +76,8 @@ class Evaluate:
         return Settings(self.clips, self.frames, (height, width), self.sampling.seed, self.references)
 
     def source(self) -> ClipSource:
-        """The data set; of the puppets those that are held out."""
-        held_out = self.dataset == PUPPETS
-        return open_dataset(self.dataset, held_out=held_out, seed=self.sampling.seed if held_out else 0)
+        """The data set; the part that is held out, where it has one."""
+        return open_dataset(self.dataset, held_out=has_held_out(self.dataset), seed=self.sampling.seed)
 
     def measures(self) -> dict[str, Measure]:
         """Measures of pictures that take weights, as far as these are there; FileNotFoundError for a named file."""
@@ -176,7 +175,7 @@ def describe(job: Evaluate, settings: Settings) -> dict[str, str]:
     """The protocol in words, for the reader of the numbers."""
     height, width = settings.size
     sampling, networks = job.sampling, job.networks
-    held_out = ", held out" if job.dataset == PUPPETS else ""
+    held_out = ", held out" if has_held_out(job.dataset) else ""
     return {
         "system": networks.model if networks.model == "tiny" else f"{networks.model} ({networks.weights})",
         "sampling": ", ".join([*sampling_words(sampling), "latent fusion" if job.fusion else "no latent fusion"]),

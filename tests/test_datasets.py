@@ -23,8 +23,8 @@ from choreo.datasets.clips import Clip
 from choreo.datasets.folder import FolderClips
 from choreo.datasets.framing import Framing
 from choreo.datasets.manifest import Manifest, VideoEntry, save_poses
-from choreo.datasets.open import open_dataset
-from choreo.datasets.published import PictureFolders, VideoPairs
+from choreo.datasets.open import has_held_out, open_dataset
+from choreo.datasets.published import PictureFolders, TikTok, VideoPairs
 from choreo.datasets.reading import Reading, frames_at
 from choreo.datasets.sampling import clip_positions, random_clip, random_reference, split_runs
 from choreo.media.numbered import count_frames, numbered_frames
@@ -200,7 +200,7 @@ def test_the_same_arguments_give_the_same_clip_in_every_process(tmp_path):
         fingerprint(open_dataset(folder).clip(index, 4, SIZE, seed)) for index in range(2) for seed in range(2)
     ]
     code = (
-        "import hashlib, numpy as np\nfrom choreo.datasets.open import open_dataset\nClip = None\n"
+        "import hashlib, numpy as np\nfrom choreo.datasets.open import has_held_out, open_dataset\nClip = None\n"
         f"{inspect.getsource(fingerprint)}\nsource = open_dataset({str(folder)!r})\n"
         f"print(*[fingerprint(source.clip(index, 4, {SIZE}, seed)) for index in range(2) for seed in range(2)])"
     )
@@ -365,11 +365,70 @@ def test_folders_of_pictures_are_read(tmp_path, drawings, frames, poses):
         open_dataset(tmp_path, min_frames=13)
 
 
+def tiktok(folder: Path, part: str, video: str, frames: int, drawings: list, *, missing=()) -> None:
+    """A video of a set as of TikTok: grey frames that tell their number, and maps in straight colours."""
+    for index in range(frames):
+        name, poses = f"{index + 1:04d}.jpg", f"pose_map_{part}" if part == "train_set" else "pose_map_disco_test_set"
+        save_picture(folder / part / video / name, np.full((96, 72, 3), grey_level(index), np.uint8))
+        if index not in missing:
+            save_picture(folder / poses / video / f"{index + 1:04d}.png", swapped(drawings[index]))
+
+
+def test_tiktok_has_a_part_to_train_on_and_a_part_to_test(tmp_path, drawings):
+    tiktok(tmp_path, "train_set", "00001", 8, drawings, missing=(2,))
+    tiktok(tmp_path, "train_set", "00002", 5, drawings)
+    tiktok(tmp_path, "disco_test_set", "00338", 6, drawings)
+    tiktok(tmp_path, "disco_test_set", "00339", 1, drawings)
+    assert has_held_out(tmp_path)
+    source = open_dataset(tmp_path, style="classic", rate=1)
+    assert isinstance(source, TikTok) and len(source) == 2
+    for seed in range(10):
+        clip = source.clip(0, 1, SIZE, seed)
+        check_clip(clip, 1)
+        (number,), (reference,) = marks(clip.frames), marks([clip.reference])
+        assert number != reference and clip.name == f"00001, frame {number}"
+        expected = Framing.of((96, 72), SIZE).picture(swapped(drawings[number])) * (number != 2)
+        assert np.abs(clip.pose_pictures[0].astype(int) - expected).max() <= 1, "maps stay as they are stored"
+    near = open_dataset(tmp_path, rate=1, within=1)
+    for seed in range(20):
+        clip = near.clip(0, 1, SIZE, seed)
+        assert abs(marks(clip.frames)[0] - marks([clip.reference])[0]) == 1
+    test = open_dataset(tmp_path, held_out=True, rate=3)
+    assert len(test) == 1, "a single frame is its own reference and nothing else"
+    clip = test.clip(0, 4, SIZE, seed=5)
+    assert marks([clip.reference]) == [0] and marks(clip.frames) == [1, 2, 3, 4]
+    assert len(test.clip(0, 24, SIZE).frames) == 5, "as many as there are"
+    with pytest.raises(ValueError, match="looked for disco_test_set/VIDEO/ with pose_map_disco_test_set/VIDEO/"):
+        open_dataset(tmp_path, held_out=True, min_frames=7)
+
+
+def test_frames_reference_and_poses_show_the_same_part(tmp_path):
+    ramp = np.zeros((100, 100, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(100)[:, None] * 2, np.arange(100)[None] * 2
+    for index in range(3):
+        for part in ("train_set", "pose_map_train_set"):
+            save_picture(tmp_path / part / "a" / f"{index}.png", ramp)
+    source = open_dataset(tmp_path, crop=0.25, colours="as stored")
+    sides = []
+    for seed in range(20):
+        clip = source.clip(0, 2, (50, 50), seed)
+        for picture in (clip.reference, clip.reference_pose, *clip.pose_pictures):
+            np.testing.assert_array_equal(picture, clip.frames[0])
+        span = np.ptp(clip.frames[0, ..., :2].astype(int), axis=(0, 1))
+        assert span[0] == pytest.approx(span[1], abs=3)
+        sides.append(span[0] / 198)
+    assert 0.45 < min(sides) < 0.7 < max(sides) < 1
+    with pytest.raises(ValueError, match="crop must be above 0"):
+        open_dataset(tmp_path, crop=0.0)
+
+
 def test_a_folder_of_another_kind_is_explained(tmp_path):
     with pytest.raises(FileNotFoundError, match='give a folder, or "puppets"'):
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(
-        ValueError, match=r"looked for dataset.json, for videos/ with dwpose/, and for folders with imgs/"
+        ValueError,
+        match=r"looked for dataset.json, for videos/ with dwpose/, for train_set/ with pose_map_train_set/, and for "
+        "folders with imgs/",
     ):
         open_dataset(tmp_path)
     make_video(tmp_path / "a.mp4", num_frames=2)

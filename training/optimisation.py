@@ -35,6 +35,17 @@ def adamw(
     return library.optim.AdamW8bit(groups, betas=betas, weight_decay=weight_decay, eps=eps)
 
 
+def groups_of(module: torch.nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Parameter groups of the parts of a module that `rates` names (None where one is missing), if they are trained."""
+    parts = {name: getattr(module, name) for name in rates}
+    groups = [
+        {"name": name, "lr": rates[name], "params": [p for p in part.parameters() if p.requires_grad]}
+        for name, part in parts.items()
+        if part is not None
+    ]
+    return [group for group in groups if group["params"]]
+
+
 def schedule(
     optimizer: torch.optim.Optimizer, name: str, warmup: int, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:

@@ -17,6 +17,7 @@ from ..model_loaders.svd import SVDParts
 from ..networks.svd_unet import SVD_XT, predict
 from ..pipelines.mimicmotion import size_multiple
 from .encoding import digest, encode_clip, encode_frames, encode_reference
+from .optimisation import groups_of
 from .regions import region_weights
 from .step import Draws, Recipe, denoising_loss, noisy_clips
 from .system import Rows
@@ -74,15 +75,7 @@ class SVDTraining:
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The parts of the module with their learning rates, as far as they are trained."""
-        groups = [
-            {
-                "name": name,
-                "lr": rate,
-                "params": [p for p in getattr(self.module, name).parameters() if p.requires_grad],
-            }
-            for name, rate in self.rates.items()
-        ]
-        return [group for group in groups if group["params"]]
+        return groups_of(self.module, self.rates)
 
     def fingerprint(self) -> dict[str, Any]:
         """What encoded rows depend on: the frozen networks, and the layout."""

@@ -15,6 +15,15 @@ from .system import Rows
 Reference = Literal["clip", "frame"]
 
 
+def picture_rows(clip: Clip) -> Rows:
+    """pictures and poses uint8 (1 + F, H, W, 3): of the reference (black where it has no pose) and the frames."""
+    first = np.zeros_like(clip.reference) if clip.reference_pose is None else clip.reference_pose
+    return {
+        "pictures": torch.from_numpy(np.concatenate([clip.reference[None], clip.frames])),
+        "poses": torch.from_numpy(np.concatenate([first[None], clip.pose_pictures])),
+    }
+
+
 @dataclass(frozen=True)
 class WindowLayout:
     """Samples of `frames` frames that follow one another, from a random start in the clip.
@@ -53,14 +62,7 @@ class WindowLayout:
         latent_size = (height // self.latent_factor, width // self.latent_factor)
         shares = torch.zeros(1 + len(clip.frames), *latent_size)
         shares[1:] = self.shares(clip, latent_size)
-        posed = clip.reference_pose is not None
-        first = clip.reference_pose if posed else np.zeros_like(clip.reference)
-        return {
-            "pictures": torch.from_numpy(np.concatenate([clip.reference[None], clip.frames])),
-            "poses": torch.from_numpy(np.concatenate([first[None], clip.pose_pictures])),
-            self.region: shares,
-            "posed": torch.tensor([posed]),
-        }
+        return picture_rows(clip) | {self.region: shares, "posed": torch.tensor([clip.reference_pose is not None])}
 
     def referenced(self, rows: Rows) -> torch.Tensor:
         """The pictures uint8 (R, H, W, 3) of raw rows that can be a reference."""

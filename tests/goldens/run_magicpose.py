@@ -58,7 +58,7 @@ def _configs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {"unet": unet, "vae": vae, "text_encoder": {names.get(name, name): value for name, value in clip.items()}}
 
 
-def _networks(case: Case) -> SimpleNamespace:
+def networks_of(case: Case) -> SimpleNamespace:
     """The networks whose weights the case has, through the loader's rules, float32."""
     weights, configs = case.weights(), _configs(case.config)
     parts = parts_of(weights, configs, case.path)
@@ -105,13 +105,13 @@ def attention_block(case: Case) -> dict:
 @runner("magicpose/appearance_bank")
 def appearance_bank(case: Case) -> dict:
     tensors = case.tensors
-    bank = compute_bank(_networks(case).appearance, tensors["ref_latent"], tensors["t"], tensors["context"])
+    bank = compute_bank(networks_of(case).appearance, tensors["ref_latent"], tensors["t"], tensors["context"])
     return {f"bank.{i}": entry for i, entry in enumerate(bank)}
 
 
 @runner("magicpose/pose_controlnet")
 def pose_controlnet(case: Case) -> dict:
-    tensors, controlnet = case.tensors, _networks(case).controlnet
+    tensors, controlnet = case.tensors, networks_of(case).controlnet
     features = encode_hint(controlnet, _hint(case))
     down, middle = pose_residuals(controlnet, tensors["x"], tensors["t"], tensors["context"], features)
     return {str(i): residual for i, residual in enumerate([*down, middle])}
@@ -119,7 +119,7 @@ def pose_controlnet(case: Case) -> dict:
 
 @runner("magicpose/unet_modes")
 def unet_modes(case: Case) -> dict:
-    tensors, networks = case.tensors, _networks(case)
+    tensors, networks = case.tensors, networks_of(case)
     inputs = tensors["x"], tensors["t"], tensors["context"]
     residuals = pose_residuals(networks.controlnet, *inputs, encode_hint(networks.controlnet, _hint(case)))
     bank = compute_bank(networks.appearance, tensors["ref_latent"], *inputs[1:])
@@ -139,12 +139,12 @@ def motion_module(case: Case) -> dict:
 
 @runner("magicpose/text_encoder")
 def text_encoder(case: Case) -> dict:
-    return {"last_hidden_state": encode_tokens(_networks(case).text_encoder, case.tensors["input_ids"])}
+    return {"last_hidden_state": encode_tokens(networks_of(case).text_encoder, case.tensors["input_ids"])}
 
 
 @runner("magicpose/vae")
 def vae(case: Case) -> dict:
-    network = _networks(case).vae
+    network = networks_of(case).vae
     picture = case.arrays["image_u8"][0].transpose(1, 2, 0)
     with use(Runtime("cpu", torch.float32)):
         latent = encode_reference(network, picture, case.tensors["noise"])
@@ -182,7 +182,7 @@ def _sampler(case: Case, networks: Any, mode: str) -> MagicPoseSampler:
 
 @runner("magicpose/cfg_step")
 def cfg_step(case: Case) -> dict:
-    networks, outputs = _networks(case), {}
+    networks, outputs = networks_of(case), {}
     x = case.tensors["x"]
     with use(Runtime("cpu", torch.float32)):
         features = encode_poses(networks.controlnet, _poses(case))
@@ -201,7 +201,7 @@ def cfg_step(case: Case) -> dict:
 
 @runner("magicpose/sampling")
 def sampling(case: Case) -> dict:
-    networks, outputs = _networks(case), {}
+    networks, outputs = networks_of(case), {}
 
     def keep(step: int, latents: torch.Tensor) -> None:
         outputs.update({f"steps.f{k}.{step}": frame[None] for k, frame in enumerate(latents)})
