@@ -1,4 +1,7 @@
-"""What MimicMotion's UNet is conditioned on: picture embedding, picture latents, time ids and pose features."""
+"""What MimicMotion's UNet is conditioned on: picture embedding, picture latents, time ids and pose features.
+
+StableAnimator's (:mod:`.stableanimator`) is made of the same parts.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ Noise = Callable[..., torch.Tensor]  # noise(*shape) -> unit Gaussian values, fl
 class SVDConditioning:
     """Everything the sampling loop needs besides noise; all on the CPU.
 
-    image_embeds:  (1, 1, D) float32, CLIP embedding of the picture, times its strength.
+    image_embeds:  (1, tokens, D) float32, CLIP embedding of the picture, times its strength; then face tokens.
     image_latents: (1, 4, h, w) float32, the mode of the VAE's posterior, not multiplied by its scaling factor.
     time_ids:      (1, 3) float32: fps - 1, motion bucket, noise augmentation.
-    pose_features: one (C, h, w) tensor a frame in the network's dtype; frame 0 is the reference.
+    pose_features: one (C, h, w) tensor a frame in the network's dtype; MimicMotion's frame 0 is the reference.
     """
 
     image_embeds: torch.Tensor
@@ -38,7 +41,7 @@ class SVDConditioning:
 
     @property
     def num_frames(self) -> int:
-        """Frames of the clip, the reference frame counted."""
+        """Frames of the clip, the reference frame counted where there is one."""
         return len(self.pose_features)
 
 
@@ -70,25 +73,33 @@ def condition(
     """
     check_picture(picture)
     poses = encode_poses(networks.pose_net, pose_pictures, picture.shape[:2], quirks)
+    if len(poses) < 2:
+        raise ValueError(
+            f"MimicMotion needs the pose of the picture and at least one driving pose, got {len(poses)} in all."
+        )
     pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
     if quirks.truncated_round_trip:
         pixels = truncating_round_trip(pixels, current().dtype)
     image_noise = noise(*pixels.shape)
-    embeds = _embed(parts.image_encoder, pixels, clip_method) * image_embed_strength
+    seen = pixels[0].permute(1, 2, 0).numpy()
+    embeds = clip_embedding(parts.image_encoder, seen, clip_method) * image_embed_strength
     latents = encode_picture(parts.vae, to_signed(pixels) + noise_aug_strength * image_noise)
     return SVDConditioning(embeds, latents, added_time_ids(fps, motion_bucket_id, noise_aug_strength), poses)
 
 
-def _embed(image_encoder: nn.Module, pixels: torch.Tensor, method: ClipMethod) -> torch.Tensor:
-    picture = pixels[0].permute(1, 2, 0).numpy()
+def clip_embedding(image_encoder: nn.Module, picture: np.ndarray, method: ClipMethod = "squash") -> torch.Tensor:
+    """CLIP embedding (1, 1, D) of a picture, uint8 (H, W, 3) of any size; float32 on the CPU."""
     current().check_cancelled()
     with torch.no_grad(), current().on_device(image_encoder):
         embeds = embed_picture(image_encoder, clip_pixels(picture, method, image_encoder.config.image_size))
     return check_finite(embeds.float().cpu(), "the CLIP embedding of the picture")
 
 
-def encode_picture(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """Mode of the VAE's posterior, float32 on the CPU and not scaled; pixels (1, 3, H, W) in [-1, 1]."""
+def encode_picture(vae: nn.Module, pixels: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Mode of the VAE's posterior, float32 on the CPU and not scaled; pixels (1, 3, H, W) in [-1, 1].
+
+    dtype: the VAE encodes in it; None is the runtime's.
+    """
     runtime = current()
     runtime.check_cancelled()
 
@@ -96,7 +107,7 @@ def encode_picture(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
         weight = next(vae.parameters())
         return vae.encode(pixels.to(weight.device, weight.dtype)).latent_dist.mode().float().cpu()
 
-    with torch.no_grad(), runtime.on_device(vae):
+    with torch.no_grad(), runtime.on_device(vae, dtype=dtype):
         latents = with_smaller_batches(encode, [1], "encoding the picture")
     return check_finite(latents, "the VAE latents of the picture")
 
@@ -106,7 +117,7 @@ def encode_poses(
 ) -> list[torch.Tensor]:
     """PoseNet's features of every frame, once per clip: (C, H/8, W/8) each, on the CPU in the network's dtype.
 
-    pose_pictures: uint8 (H, W, 3) RGB, read in small groups. Raises ValueError for another size or too few frames.
+    pose_pictures: uint8 (H, W, 3) RGB, read in small groups. Raises ValueError for another size, or none.
     """
     runtime = current()
     features: list[torch.Tensor] = []
@@ -116,10 +127,8 @@ def encode_poses(
             runtime.check_cancelled()
             features.extend(_encode_group(pose_net, group, quirks))
             runtime.progress("pose features", len(features), max(total, len(features)))
-    if len(features) < 2:
-        raise ValueError(
-            f"MimicMotion needs the pose of the picture and at least one driving pose, got {len(features)} in all."
-        )
+    if not features:
+        raise ValueError("There are no pose pictures; at least one is needed.")
     return features
 
 

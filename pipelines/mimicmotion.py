@@ -19,7 +19,7 @@ from ..quirks import CLEAN, Quirks
 from ..runtime import current
 from ..samplers.decode import DECODE_CHUNK, decode_frames, to_uint8
 from ..samplers.sigmas import LCM_TRAINING_STEPS, ays_sigmas, given_sigmas, karras_sigmas, lcm_sigmas
-from ..samplers.svd import SAMPLERS, PoseUse, sample_svd, seeded_noise
+from ..samplers.svd import SAMPLERS, PoseUse, Refine, sample_svd, seeded_noise
 from ..samplers.windows import check_window
 
 SCHEDULES = ("karras", "ays")
@@ -185,6 +185,7 @@ def sample(
     window: int,
     noise: Noise,
     *,
+    refine: Refine | None = None,
     on_step: Callable[[int, torch.Tensor], None] | None = None,
     resume: tuple[int, torch.Tensor] | None = None,
 ) -> torch.Tensor:
@@ -203,6 +204,7 @@ def sample(
             pose_use=PoseUse(strength, settings.pose_start, settings.pose_end),
             dtype=unet.dtype,
             quirks=settings.quirks,
+            refine=refine,
             on_step=on_step,
             resume=resume,
         )

@@ -1,6 +1,6 @@
 """Progressive latent fusion (MimicMotion, section 3.4): windows over a clip and the weighted mean of their predictions.
 
-Frame 0 is the reference frame; it opens every window.
+Frame 0 opens every window: MimicMotion's reference frame, StableAnimator's first frame.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import torch
 
 
 def check_window(window: int, overlap: int) -> None:
-    """Raise ValueError for a window and overlap (in frames, the reference frame counted) that cannot cover a clip."""
+    """Raise ValueError for a window and overlap (in frames, frame 0 counted) that cannot cover a clip."""
     if window < 2:
-        raise ValueError(f"The window must hold at least 2 frames (the reference and one more), got {window}.")
+        raise ValueError(
+            f"The window must hold at least 2 frames (the first one of the clip and one more), got {window}."
+        )
     if overlap < 1:
         raise ValueError(f"The window overlap must be at least 1 frame, got {overlap}; frames would be left out.")
     if overlap >= window:
@@ -23,11 +25,11 @@ def check_window(window: int, overlap: int) -> None:
 def windows(num_frames: int, window: int, overlap: int) -> list[list[int]]:
     """Frame indices of each window, in the order of execution; every window starts with frame 0.
 
-    num_frames counts the reference frame. A clip shorter than the window is one window.
+    num_frames counts frame 0. A clip shorter than the window is one window.
     """
     check_window(window, overlap)
-    if num_frames < 2:
-        raise ValueError(f"A clip needs at least 2 frames (the reference and one more), got {num_frames}.")
+    if num_frames < 1:
+        raise ValueError("A clip needs at least 1 frame, got none.")
     if num_frames <= window:
         return [list(range(num_frames))]
     starts = list(range(0, num_frames - window + 1, window - overlap))

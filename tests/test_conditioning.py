@@ -146,7 +146,9 @@ def test_poses_that_do_not_fit_are_explained(networks):
     with pytest.raises(ValueError, match=r"Pose picture 1 is 32x48 pixels.*48x32"):
         encode_poses(pose_net, [_picture(32, 48), _picture(48, 32)], (32, 48))
     with pytest.raises(ValueError, match="at least one driving pose"):
-        encode_poses(pose_net, [_picture(32, 48)], (32, 48))
+        condition(*networks, _picture(32, 48), [_picture(32, 48)], seeded_noise(0))
+    with pytest.raises(ValueError, match="no pose pictures"):
+        encode_poses(pose_net, [], (32, 48))
 
 
 def test_conditioning_shapes_strength_and_noise(networks):

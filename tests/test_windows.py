@@ -24,11 +24,12 @@ def test_windows_cover_the_clip(num_frames, window, overlap):
 def test_a_clip_shorter_than_the_window_is_one_window():
     assert windows(5, 16, 6) == [[0, 1, 2, 3, 4]]
     assert windows(2, 72, 6) == [[0, 1]]
+    assert windows(1, 72, 6) == [[0]]
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [((9, 1, 1), "at least 2"), ((9, 4, 4), "smaller than the window"), ((9, 4, 0), "overlap"), ((1, 4, 2), "clip")],
+    [((9, 1, 1), "at least 2"), ((9, 4, 4), "smaller than the window"), ((9, 4, 0), "overlap"), ((0, 4, 2), "clip")],
 )
 def test_impossible_windows_are_explained(arguments, words):
     with pytest.raises(ValueError, match=words):

@@ -44,7 +44,7 @@ def _numbered(case: Case, prefix: str) -> Iterator[tuple[int, torch.Tensor]]:
         number += 1
 
 
-def _recorded(*tensors: torch.Tensor) -> Noise:
+def recorded_noise(*tensors: torch.Tensor) -> Noise:
     """The recorded noise in the order in which it is asked for, each time of the shape that is asked for."""
     remaining = iter(tensors)
 
@@ -245,7 +245,7 @@ def sampling_loop_stub(case: Case) -> dict:
         sample_svd(
             predict,
             conditioning,
-            _recorded(tensors["noise"]),
+            recorded_noise(tensors["noise"]),
             sigmas=karras_sigmas(config["num_inference_steps"]),
             window=config["tile_size"],
             overlap=config["tile_overlap"],
@@ -270,7 +270,7 @@ def _networks(case: Case) -> tuple[SimpleNamespace, SimpleNamespace]:
 
 def _animate(case: Case, poses: Iterable[np.ndarray], settings: Settings) -> tuple[dict, list[np.ndarray]]:
     outputs: dict = {}
-    noise = _recorded(case.tensors["image_noise"], case.tensors["latent_noise"])
+    noise = recorded_noise(case.tensors["image_noise"], case.tensors["latent_noise"])
     frames = animate(*_networks(case), case.arrays["image"], poses, settings, noise=noise, on_step=_keep_steps(outputs))
     return outputs, list(frames)
 
@@ -304,7 +304,7 @@ def pipeline(case: Case) -> dict:
             *_networks(case),
             case.arrays["image"],
             poses,
-            _recorded(case.tensors["image_noise"]),
+            recorded_noise(case.tensors["image_noise"]),
             noise_aug_strength=settings.noise_aug_strength,
         )
     embeds, latents = conditioning.image_embeds, conditioning.image_latents
