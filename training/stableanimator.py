@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..datasets.clips import Clip
 from ..model_loaders.assemble import without_prefix
 from ..model_loaders.stableanimator import StableAnimatorNetworks
 from ..model_loaders.svd import SVDParts
-from ..pipelines.mimicmotion import Settings
+from ..pipelines.stableanimator import Settings, animate
 from ..quirks import Quirks
 from .lean import lean
 from .sigmas import InterpolatedCosine, stratified
@@ -148,7 +149,12 @@ class StableAnimatorTraining(SVDTraining):
 
     def animate(self, weights: Mapping[str, torch.Tensor], clip: Clip, seed: int) -> Iterable[np.ndarray]:
         """The clip's reference with the motion of its poses, through the sampler that users run."""
-        raise NotImplementedError
+        module = copy.deepcopy(self.module).cpu()
+        module.load_state_dict(weights)
+        module.eval().requires_grad_(False)
+        networks = StableAnimatorNetworks(module.unet, module.pose_net, module.face_encoder, self.layout.frames)
+        identity, settings = self.identify(clip.reference), replace(self.sampling, seed=seed)
+        return animate(networks, self.parts, clip.reference, clip.pose_pictures, settings, identity=identity)
 
 
 def choose_trained(module: IdentityUNet, unet_part: UNetPart = TRAINED) -> None:
