@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 
 from ..conditioning.picture import SIZE_MULTIPLE, check_size, cover_crop, video_size
 from ..media.pictures import load_picture
 from ..media.video import open_source
 from ..model_loaders.catalogue import find_file, require_file
-from ..model_loaders.mimicmotion import MimicMotionNetworks, load_mimicmotion
+from ..model_loaders.mimicmotion import load_mimicmotion
 from ..model_loaders.svd import SVDParts, load_svd_parts
 from ..model_loaders.tiny import DETECTOR_FILE, POSE_FILE, TINY_FOLDER, load_tiny
 from ..pose.openpose_json import save_json
@@ -31,7 +32,6 @@ from .preflight import check, report
 
 log = logging.getLogger(__name__)
 
-STYLE = "mimicmotion"
 LOADING = "loading networks"
 SAME_RATE = 1e-3  # sound is in step with pictures whose rate differs by a smaller share
 RESOLUTION = {"mimicmotion": 576, "tiny": 128}
@@ -64,25 +64,41 @@ class Weights:
         tiny = (TINY_FOLDER,) if self.model == "tiny" else ()
         return tiny if self.models is None else (self.models, *tiny)
 
+    def weights_path(self) -> Path:
+        """Where the weights lie; FileNotFoundError says where they were looked for."""
+        return require_file(self.weights, self.folders)
+
+    def svd_path(self) -> Path:
+        """Where SVD's parts lie; FileNotFoundError says where they were looked for."""
+        found = (name for name in SVD_NAMES if find_file(name, self.folders))
+        return require_file(self.svd or next(found, SVD_NAMES[0]), self.folders)
+
     def paths(self) -> tuple[Path, Path | None, Path] | None:
         """Weights, PoseNet and SVD as paths, None for the tiny model; FileNotFoundError names what is missing."""
         if self.model == "tiny":
             return None
-        svd = self.svd or next((name for name in SVD_NAMES if find_file(name, self.folders)), SVD_NAMES[0])
         pose_net = None if self.pose_net is None else require_file(self.pose_net, self.folders)
-        return require_file(self.weights, self.folders), pose_net, require_file(svd, self.folders)
+        return self.weights_path(), pose_net, self.svd_path()
 
-    def load(self) -> tuple[MimicMotionNetworks, SVDParts]:
-        """The networks, on the CPU."""
+    def load_own(self, weights: Path, pose_net: Path | None) -> Any:
+        """The system's own networks, on the CPU."""
+        return load_mimicmotion(weights, pose_net)
+
+    def load(self) -> tuple[Any, SVDParts]:
+        """The networks, on the CPU: the system's own, and SVD's."""
         paths = self.paths()
         current().progress(LOADING, 0, 1)
         if paths is None:
             networks = load_tiny()
         else:
             weights, pose_net, svd = paths
-            networks = load_mimicmotion(weights, pose_net), load_svd_parts(svd)
+            networks = self.load_own(weights, pose_net), load_svd_parts(svd)
         current().progress(LOADING, 1, 1)
         return networks
+
+    def load_parts(self) -> SVDParts:
+        """SVD's networks alone, on the CPU."""
+        return load_tiny()[1] if self.model == "tiny" else load_svd_parts(self.svd_path())
 
 
 @dataclass(frozen=True)
@@ -116,6 +132,11 @@ class Animate:
     networks: Weights = field(default_factory=Weights)
     sampling: Settings = field(default_factory=Settings)
 
+    STYLE: ClassVar[str] = "mimicmotion"
+    """How poses are drawn for this system."""
+    REFERENCE_FRAMES: ClassVar[int] = 1
+    """Frames of the latents before the video begins: MimicMotion's first one is the reference itself."""
+
     def video_size(self, picture: np.ndarray) -> tuple[int, int]:
         """(height, width) of the result for a reference picture; ValueError names sizes that fit."""
         if self.size is not None:
@@ -134,6 +155,31 @@ class Animate:
         return (
             self.output.with_name(f"{self.output.stem}_side_by_side{self.output.suffix}") if self.side_by_side else None
         )
+
+    def fit(self, picture: np.ndarray) -> np.ndarray:
+        """The reference picture at the size of the video."""
+        return cover_crop(picture, self.video_size(picture))
+
+    def check(self, networks: Any, parts: Any) -> None:
+        """Raise ValueError for settings that cannot work with these networks."""
+        check_window(self.sampling.window or networks.window, self.sampling.overlap)
+
+    def check_memory(self, networks: Any, parts: Any, size: tuple[int, int], num_frames: int) -> None:
+        """Say how much memory a clip of so many driving frames takes, where that can be told."""
+        clip = {"size": size, "num_frames": num_frames + self.REFERENCE_FRAMES}
+        report(check(networks, parts, **clip, window=self.sampling.window, chunk=self.sampling.decode_chunk))
+
+    def further_inputs(self) -> Iterable[np.ndarray]:
+        """What the latents depend on besides settings, the fitted reference and the pose pictures."""
+        return ()
+
+    def num_steps(self, num_frames: int) -> int:
+        """Steps after which latents are kept."""
+        return len(self.sampling.noise_levels()) - 1
+
+    def sampler(self, networks: Any, parts: Any, picture: np.ndarray, driving: Driving) -> Callable[..., torch.Tensor]:
+        """What gives the latents of the clip; takes `on_step` and `resume` as :func:`.mimicmotion.generate` does."""
+        return partial(generate, networks, parts, picture, driving.pictures(), self.sampling)
 
     def driving_inputs(self) -> DrivingInputs:
         """The driving clip with what it takes to read it; the tiny model brings its own detector."""
@@ -170,21 +216,19 @@ def animate_to_file(job: Animate) -> Path:
         videos=(job.output, job.save_pose_video, job.side_by_side_path),
         files=(job.save_poses,),
     )
-    picture = load_picture(job.reference)
-    picture = cover_crop(picture, job.video_size(picture))
+    picture = job.fit(load_picture(job.reference))
     networks, parts = job.networks.load()
-    check_window(job.sampling.window or networks.window, job.sampling.overlap)
-    driving = inputs.drive(picture, STYLE)
+    job.check(networks, parts)
+    driving = inputs.drive(picture, job.STYLE)
     for note in driving.notes:
         log.info(note)
     facts = _facts(job, driving)
     _save_extras(job, driving, facts, picture.shape[:2])
-    clip = {"size": picture.shape[:2], "num_frames": driving.num_frames + 1}
-    report(check(networks, parts, **clip, window=job.sampling.window, chunk=job.sampling.decode_chunk))
+    job.check_memory(networks, parts, picture.shape[:2], driving.num_frames)
     name = latents_path(job.output, _fingerprint(job, picture, driving))
-    keeper = StepKeeper(name, facts, len(job.sampling.noise_levels()) - 1)
+    keeper = StepKeeper(name, facts, job.num_steps(driving.num_frames))
     try:
-        kept = keeper.run(partial(generate, networks, parts, picture, driving.pictures(), job.sampling))
+        kept = keeper.run(job.sampler(networks, parts, picture, driving))
         del networks
         decode_to_video(parts, kept, job.output)
     except BaseException:
@@ -206,16 +250,15 @@ def decode_to_file(job: Decode) -> Path:
             f"{job.latents} holds step {kept.done} of {kept.steps} of a job that was broken off: start the same job "
             "again, it goes on from there."
         )
-    _, parts = job.networks.load()
-    decode_to_video(parts, kept, job.output)
+    decode_to_video(job.networks.load_parts(), kept, job.output)
     return job.output
 
 
 def _fingerprint(job: Animate, picture: np.ndarray, driving: Driving) -> str:
     """Eight letters that differ between jobs whose latents may differ: networks, settings, picture and poses."""
     digest = sha256(repr((job.networks, job.sampling, current().dtype)).encode())
-    for drawing in chain([picture], driving.pictures()):
-        digest.update(drawing.tobytes())
+    for array in chain([picture], job.further_inputs(), driving.pictures()):
+        digest.update(array.tobytes())
     return digest.hexdigest()[:8]
 
 
@@ -232,6 +275,7 @@ def _facts(job: Animate, driving: Driving) -> VideoFacts:
     return VideoFacts(
         fps,
         job.sampling.decode_chunk,
+        job.REFERENCE_FRAMES,
         audio_path=None if audio is None else str(audio),
         audio_start=driving.audio_start,
         truncated_frames=job.sampling.quirks.truncated_frames,
@@ -240,7 +284,7 @@ def _facts(job: Animate, driving: Driving) -> VideoFacts:
 
 def _rows(picture: np.ndarray, driving: Driving, video: Path) -> Iterator[np.ndarray]:
     """Picture, pose and result of every frame side by side."""
-    poses = islice(driving.pictures(), 1, None)
+    poses = driving.clip()
     return (np.hstack([picture, pose, result]) for pose, result in zip(poses, open_source(video), strict=False))
 
 
@@ -254,4 +298,4 @@ def _save_extras(job: Animate, driving: Driving, facts: VideoFacts, size: tuple[
             raise ValueError("There are no keypoints to save (--save-poses): the driving poses are skeleton pictures.")
         save_json(job.save_poses, driving.poses)
     if job.save_pose_video is not None:
-        write_video(job.save_pose_video, islice(driving.pictures(), 1, None), size, replace(facts, audio_path=None))
+        write_video(job.save_pose_video, driving.clip(), size, replace(facts, audio_path=None))
