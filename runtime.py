@@ -35,19 +35,35 @@ class Runtime:
         self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
 
     @contextmanager
-    def on_device(self, *modules: torch.nn.Module) -> Iterator[None]:
-        """Modules are on :attr:`device` and in :attr:`dtype` inside the block; after it back on the CPU, dtype kept."""
+    def on_device(self, *modules: torch.nn.Module, dtype: torch.dtype | None = None) -> Iterator[None]:
+        """Modules are on :attr:`device` inside the block, after it back on the CPU; their dtype stays changed.
+
+        dtype: None is :attr:`dtype`.
+        """
         try:
-            with_smaller_batches(lambda _: self._move(modules), [1], f"moving networks to {self.device}")
+            with_smaller_batches(
+                lambda _: self._move(modules, dtype or self.dtype), [1], f"moving networks to {self.device}"
+            )
             yield
         finally:
             for module in modules:
                 module.to("cpu")
             self.free()
 
-    def _move(self, modules: Sequence[torch.nn.Module]) -> None:
+    @contextmanager
+    def off_device(self, *modules: torch.nn.Module) -> Iterator[None]:
+        """Modules that are on :attr:`device` wait on the CPU inside the block, to make room."""
         for module in modules:
-            torch.nn.Module.to(module, self.device, self.dtype)  # diffusers' own `to` warns without cause
+            module.to("cpu")
+        self.free()
+        try:
+            yield
+        finally:
+            self._move(modules)
+
+    def _move(self, modules: Sequence[torch.nn.Module], dtype: torch.dtype | None = None) -> None:
+        for module in modules:
+            torch.nn.Module.to(module, self.device, dtype)  # diffusers' own `to` warns without cause
 
     def free(self) -> None:
         """Give memory that torch caches but nobody uses back to the device."""

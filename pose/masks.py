@@ -6,7 +6,7 @@ A picture without a face gives an entirely white mask, as published: nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -31,6 +31,29 @@ def mask_from_boxes(boxes: np.ndarray, size: tuple[int, int], empty: int = 255) 
     for x1, y1, x2, y2 in np.asarray(boxes, dtype=np.float64).astype(int).tolist():
         cv2.rectangle(mask, (x1, y1), (x2, y2), 255, cv2.FILLED)
     return mask
+
+
+def box_of_mask(mask: np.ndarray) -> np.ndarray | None:
+    """(4) whole-number box x1, y1, x2, y2 around the white pixels (255) of a mask (H, W); its corners are inside.
+
+    None for a mask without white, and for one that is white all over, which says that no face was found.
+    """
+    white = np.asarray(mask) == 255
+    rows, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
+    if not rows.size or white.all():
+        return None
+    return np.array([columns[0], rows[0], columns[-1], rows[-1]])
+
+
+def boxes_of_masks(masks: Iterable[np.ndarray], size: tuple[int, int]) -> list[np.ndarray | None]:
+    """:func:`box_of_mask` of masks of any size, in pixels of frames of `size` (height, width)."""
+    height, width = size
+    return [
+        box_of_mask(
+            mask if mask.shape == (height, width) else cv2.resize(mask, (width, height), None, 0, 0, cv2.INTER_NEAREST)
+        )
+        for mask in masks
+    ]
 
 
 def face_box(points: np.ndarray, scores: np.ndarray) -> np.ndarray | None:

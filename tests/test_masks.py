@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from choreo.pose.masks import face_box, mask_from_boxes, masks_from_poses
+from choreo.pose.masks import box_of_mask, boxes_of_masks, face_box, mask_from_boxes, masks_from_poses
 from choreo.pose.poses import FACE, Poses
 
 
@@ -73,3 +73,20 @@ def test_masks_scale_with_their_size_and_faint_faces_are_none():
 def test_unknown_shape_is_named():
     with pytest.raises(ValueError, match="shape"):
         next(masks_from_poses(poses_with_faces((30, 50)), "ellipse"))
+
+
+def test_box_of_a_mask_holds_its_corners_and_scales_with_the_frame():
+    mask = mask_from_boxes(np.array([[3, 4, 6, 9]]), (20, 10))
+    assert box_of_mask(mask).tolist() == [3, 4, 6, 9]
+    two = mask_from_boxes(np.array([[3, 4, 6, 9], [8, 1, 9, 2]]), (20, 10))
+    assert box_of_mask(two).tolist() == [3, 1, 9, 9]
+    assert [box.tolist() for box in boxes_of_masks([mask], (40, 20))] == [[6, 8, 13, 19]]
+    mask[mask == 255] = 254  # only white counts, as published
+    assert box_of_mask(mask) is None
+
+
+def test_masks_that_single_nothing_out_have_no_box():
+    nothing = np.zeros((0, 4))
+    assert boxes_of_masks([mask_from_boxes(nothing, (4, 4), empty) for empty in (0, 255)], (8, 8)) == [None, None]
+    boxes = boxes_of_masks(masks_from_poses(poses_with_faces((30, 50))), (200, 100))
+    assert boxes[1] is None and boxes[0][0] < 20 and boxes[0][2] > 40

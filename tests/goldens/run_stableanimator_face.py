@@ -6,10 +6,16 @@ import zlib
 
 import numpy as np
 import torch
+from choreo.model_loaders.assemble import without_prefix
 from choreo.networks.arcface import IBasicBlock, IResNet
 from choreo.pose import face, masks
+from choreo.runtime import Runtime, use
+from choreo.samplers.euler import denoised_from_v, euler_step
+from choreo.samplers.face_optimisation import FaceOptimisation, FaceOptimiser, FaceTarget, face_gradient
+from torch import nn
 
 from .cases import Case
+from .networks import network
 from .registry import runner
 
 
@@ -91,3 +97,42 @@ def _by_formula(key: str, shape: torch.Size, phase: float) -> torch.Tensor:
     if key.endswith(("bias", "running_mean")):
         return 0.1 * x
     return 0.25 + 0.1 * x if "prelu" in key else 1 + 0.2 * x
+
+
+def extractor(case: Case) -> nn.Module:
+    """The stand-in for ArcFace that the cases describe in words."""
+    weights = without_prefix(case.weights(), "face_extractor.")
+    stand_in = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.SiLU(), nn.Flatten(), nn.Linear(1568, 16))
+    stand_in.load_state_dict(weights)
+    return stand_in.eval().requires_grad_(False)
+
+
+def face_target(case: Case) -> FaceTarget:
+    """Boxes (the case has y_min, y_max, x_min, x_max) and embedding of a case."""
+    boxes = [(x1, y1, x2, y2) for y1, y2, x1, x2 in case.arrays["face_boxes"].tolist()]
+    return FaceTarget(boxes, case.tensors["reference_embedding"])
+
+
+@runner("stableanimator/hjb_step")
+def hjb_step(case: Case) -> dict:
+    config, tensors, vae = case.config, case.tensors, network(case, "vae")
+    sample, sigma, sigma_next = tensors["sample"][0], tensors["sigma"], tensors["sigma_next"]
+    x0 = denoised_from_v(sample, tensors["model_output"][0], sigma)
+    chunk, step, steps = config["decode_chunk_size"], config["step_index"], config["num_inference_steps"]
+    eta = config["learning_rate"] / (1 - step / steps)
+    settings = FaceOptimisation(step, step, config["num_optimization_iter"], eta, chunk)
+    recogniser, target = extractor(case), face_target(case)
+    with use(Runtime("cpu", torch.float32)):
+        first = face_gradient(
+            vae.decoder, recogniser, x0, target, scaling_factor=vae.config.scaling_factor, chunk=chunk
+        )
+        refined = FaceOptimiser(vae, recogniser, target, settings=settings, steps=steps)(x0, step)
+    return {
+        "embeddings_first": first.embeddings,
+        "grad_first": first.gradient[None],
+        "loss_first": first.loss,
+        "pred_original_unrefined": x0[None],
+        "pred_original_refined": refined[None],
+        "prev_sample_unrefined": euler_step(sample, x0, sigma, sigma_next)[None],
+        "prev_sample_refined": euler_step(sample, refined, sigma, sigma_next)[None],
+    }
