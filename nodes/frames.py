@@ -22,12 +22,16 @@ _SAME_LENGTH = 0.1  # seconds that headers may disagree by
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames of a clip: call `frames` for uint8 (H, W, 3) RGB pictures; num_frames is an estimate for videos."""
+    """Frames of a clip: call `frames` for uint8 (H, W, 3) RGB pictures; num_frames is an estimate for videos.
+
+    sound: the file whose sound belongs to the clip, if there is one.
+    """
 
     frames: Callable[[], Iterator[np.ndarray]]
     num_frames: int
     size: tuple[int, int]
     fps: float | None
+    sound: Path | None = None
 
 
 def cut_inputs() -> list[io.Input]:
@@ -59,9 +63,9 @@ def start_input(tooltip: str) -> io.Float.Input:
     return io.Float.Input("start", default=0.0, min=0.0, max=100_000.0, step=0.1, tooltip=tooltip)
 
 
-def clip_input(tooltip: str, name: str = "frames") -> io.MultiType.Input:
+def clip_input(tooltip: str, name: str = "frames", optional: bool = False) -> io.MultiType.Input:
     """The input for what :func:`open_clip` reads."""
-    return io.MultiType.Input(name, [io.Image, io.Video], tooltip=tooltip)
+    return io.MultiType.Input(name, [io.Image, io.Video], tooltip=tooltip, optional=optional)
 
 
 def chosen_cut(every_nth: int, max_frames: int, start: float, frame_rate: float) -> Cut:
@@ -122,7 +126,8 @@ def _file(path: Path, cut: Cut) -> Clip:
     from ..media.video import open_source
 
     source = open_source(path, cut.start, stride=cut.stride, fps=cut.fps, max_frames=cut.max_frames)
-    return Clip(source.__iter__, source.num_frames, source.size, None if source.fps is None else float(source.fps))
+    fps = None if source.fps is None else float(source.fps)
+    return Clip(source.__iter__, source.num_frames, source.size, fps, source.audio_path)
 
 
 @contextmanager

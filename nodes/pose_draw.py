@@ -1,18 +1,22 @@
-"""Nodes that draw poses, lay them over the clip, and take in skeletons that others have drawn."""
+"""Nodes that draw poses, also over the clip or into a video, and take in skeletons that others have drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+import folder_paths
+import numpy as np
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import InputImpl, io, ui
 
-from ..host.progress import on_host
+from ..host.progress import followed, on_host
 from ..media.frame_sampling import Cut
 from ..pose.poses import Poses
 from ..pose.styles import STYLES
-from .frames import clip_input, open_clip, start_input
-from .sockets import as_poses, poses_input, to_images
+from .frames import Clip, clip_input, open_clip, start_input
+from .sockets import DEFAULT_FPS, as_poses, poses_input, to_images
 
 CATEGORY = "Choreo/Pose"
 STYLE_HELP = (
@@ -23,6 +27,15 @@ STYLE_HELP = (
 
 def _style_input() -> io.Combo.Input:
     return io.Combo.Input("style", options=list(STYLES), default="mimicmotion", tooltip=STYLE_HELP)
+
+
+def _strength_input() -> io.Float.Input:
+    tooltip = "Share of the drawing where it covers the clip."
+    return io.Float.Input("strength", default=0.8, min=0.0, max=1.0, step=0.05, tooltip=tooltip)
+
+
+def _start_input() -> io.Float.Input:
+    return start_input("For a VIDEO: seconds that were left out when the poses were extracted.")
 
 
 def _side(name: str, what: str) -> io.Int.Input:
@@ -92,15 +105,8 @@ class ChoreoPoseOverlay(io.ComfyNode):
                 clip_input("The clip the poses were found in: a VIDEO, or an IMAGE batch with one picture a pose."),
                 poses_input("The poses, not aligned to anything else."),
                 _style_input(),
-                io.Float.Input(
-                    "strength",
-                    default=0.8,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="Share of the drawing where it covers.",
-                ),
-                start_input("For a VIDEO: seconds that were left out when the poses were extracted."),
+                _strength_input(),
+                _start_input(),
             ],
             outputs=[io.Image.Output("images", display_name="IMAGE", tooltip="The clip with its poses.")],
         )
@@ -108,14 +114,17 @@ class ChoreoPoseOverlay(io.ComfyNode):
     @classmethod
     def execute(cls, frames: Any, poses: Any, style: str, strength: float, start: float) -> io.NodeOutput:
         """Draw at the size of the frames and mix."""
-        from ..pose.draw import draw_clip, overlay
-
         poses = as_poses(poses)
         with on_host(), open_clip(frames, _same_frames(frames, poses, start)) as clip:
-            drawings = draw_clip(poses, clip.size, style)
-            mixed = (overlay(*pair, strength) for pair in zip(clip.frames(), drawings, strict=False))
-            images = to_images(mixed, "drawing poses", min(clip.num_frames, len(poses)))
-        return io.NodeOutput(images)
+            total = min(clip.num_frames, len(poses))
+            return io.NodeOutput(to_images(_mixed(clip, poses, style, strength), "drawing poses", total))
+
+
+def _mixed(clip: Clip, poses: Poses, style: str, strength: float) -> Iterator[np.ndarray]:
+    from ..pose.draw import draw_clip, overlay
+
+    drawings = draw_clip(poses, clip.size, style)
+    return (overlay(*pair, strength) for pair in zip(clip.frames(), drawings, strict=False))
 
 
 def _same_frames(frames: Any, poses: Poses, start: float) -> Cut:
@@ -128,6 +137,78 @@ def _same_frames(frames: Any, poses: Poses, start: float) -> Cut:
             "were found in."
         )
     return Cut()
+
+
+class ChoreoPoseVideo(io.ComfyNode):
+    """Draw poses into a video of any length."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Widgets and sockets."""
+        return io.Schema(
+            node_id="ChoreoPoseVideo",
+            display_name="Pose Video",
+            category=CATEGORY,
+            description="Draws poses into a video and shows it, on black or over the clip they were found in, with its "
+            "sound. Frames are written as they are drawn, so a clip of any length needs little memory.",
+            inputs=[
+                poses_input("The poses to draw."),
+                clip_input(
+                    "The clip the poses were found in, to lay them over: a VIDEO, or an IMAGE batch with one picture a "
+                    "pose. Without it they are drawn on black.",
+                    optional=True,
+                ),
+                _style_input(),
+                _strength_input(),
+                _start_input(),
+                io.String.Input(
+                    "filename_prefix",
+                    default="",
+                    tooltip="Folder and beginning of the file name, inside the output folder; a number is added. "
+                    "Empty: the video is shown only.",
+                ),
+            ],
+            outputs=[io.Video.Output("VIDEO", display_name="VIDEO", tooltip="The same video for other nodes.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls, poses: Any, style: str, strength: float, start: float, filename_prefix: str, frames: Any = None
+    ) -> io.NodeOutput:
+        """Write frame by frame, into the output folder or that of temporary files."""
+        from ..pose.draw import draw_clip
+
+        poses = as_poses(poses)
+        path, result = _free_video(filename_prefix)
+        fps = poses.fps or DEFAULT_FPS
+        with on_host():
+            if frames is None:
+                _write(path, draw_clip(poses, poses.size, style), poses.size, fps, len(poses))
+            else:
+                with open_clip(frames, _same_frames(frames, poses, start)) as clip:
+                    total = min(clip.num_frames, len(poses))
+                    sound = {"audio_from": clip.sound, "audio_start": start}
+                    _write(path, _mixed(clip, poses, style, strength), clip.size, fps, total, **sound)
+        return io.NodeOutput(InputImpl.VideoFromFile(str(path)), ui=ui.PreviewVideo([result]))
+
+
+def _free_video(prefix: str) -> tuple[Path, ui.SavedResult]:
+    """A new file in the output folder, or, without a prefix, in that of temporary files; and what the page calls it."""
+    root = folder_paths.get_output_directory() if prefix else folder_paths.get_temp_directory()
+    folder, name, number, subfolder, _ = folder_paths.get_save_image_path(prefix or "choreo_poses", root)
+    path = Path(folder) / f"{name}_{number:05}_.mp4"
+    return path, ui.SavedResult(path.name, subfolder, io.FolderType.output if prefix else io.FolderType.temp)
+
+
+def _write(
+    path: Path, pictures: Iterable[np.ndarray], size: tuple[int, int], fps: float, total: int, **sound: Any
+) -> None:
+    from ..media.write import VideoWriter
+
+    with VideoWriter(path, size, fps, **sound) as video:
+        for picture in followed(pictures, "drawing poses", total):
+            video.write(picture)
 
 
 class ChoreoSkeletonPictures(io.ComfyNode):
@@ -180,4 +261,4 @@ class ChoreoSkeletonPictures(io.ComfyNode):
         return io.NodeOutput(images, skeletons.note)
 
 
-NODES = [ChoreoDrawPoses, ChoreoPoseOverlay, ChoreoSkeletonPictures]
+NODES = [ChoreoDrawPoses, ChoreoPoseOverlay, ChoreoPoseVideo, ChoreoSkeletonPictures]

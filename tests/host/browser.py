@@ -43,9 +43,8 @@ DROP = """(async () => {
 RUN = "document.querySelector('[data-testid=queue-button] button, .comfyui-queue-button button').click()"
 ENDED = "fetch('/history').then(answer => answer.json()).then(history => Object.keys(history).length)"
 STATUS = "fetch('/history').then(answer => answer.json()).then(history => Object.values(history).pop().status)"
-VIDEOS = (
-    """app.graph._nodes.filter(n => n.type == 'SaveVideo' && !(app.nodeOutputs[n.id]?.images || []).length).length"""
-)
+VIDEOS = """app.graph._nodes.filter(n => ['SaveVideo', 'ChoreoPoseVideo'].includes(n.type)
+    && !(app.nodeOutputs[n.id]?.images || []).length).length"""
 SHOW = "app.canvas.ds.scale = %f; app.canvas.ds.offset = [%f, %f]; app.canvas.setDirty(true, true)"
 CANVAS = "(({left, top, width, height}) => [left, top, width, height])(app.canvas.canvas.getBoundingClientRect())"
 

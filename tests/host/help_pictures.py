@@ -24,6 +24,12 @@ def help_pictures(host: Host) -> dict[str, Image.Image]:
     return {
         "ChoreoExtractPoses": in_a_row([("frames", demo.frame), ("poses", demo.drawn(demo.poses, "classic"))]),
         "ChoreoPoseOverlay": in_a_row([(f"frame {k}", demo.overlay(demo.poses, k)) for k in demo.shown]),
+        "ChoreoPoseVideo": in_a_row(
+            [
+                *((f"frame {k}", demo.drawn(demo.poses, "classic", k)) for k in demo.shown[::2]),
+                *((f"frame {k}", demo.overlay(demo.poses, k)) for k in demo.shown[::2]),
+            ]
+        ),
         "ChoreoDrawPoses": in_a_row([(s, demo.drawn(demo.poses, s)) for s in host.module("pose.styles").STYLES]),
         "ChoreoAlignPoses": _alignment(demo),
         "ChoreoFitPicture": in_a_row([("picture", demo.reference), ("576 x 576", demo.fitted(576, 576))]),

@@ -33,10 +33,9 @@ def thumbnail(host: Host, name: str) -> Image.Image:
     """The pictures of a workflow side by side; those of one node are spread over its clip."""
     prompt = on_tiny(to_api(json.loads(path_of(name).read_text(encoding="utf-8")), object_info(host)))
     for node in prompt.values():
+        _give_pictures(node)
         if node["class_type"] == "ChoreoFitPicture":
             node["inputs"] |= DEMO_SIZE
-        if node["class_type"] == "ChoreoDrawPoses":
-            node["inputs"] |= {"style": "classic", "height": HEIGHT}  # MimicMotion's own is dark and thin
         node["inputs"] |= STEPS.get(node["class_type"], {})
         if node["class_type"] == "ChoreoExtractPoses":
             node["inputs"]["max_frames"] = FRAMES
@@ -52,6 +51,15 @@ def thumbnail(host: Host, name: str) -> Image.Image:
         whole.paste(picture, (x, 0))
         x += picture.width
     return whole
+
+
+def _give_pictures(node: dict[str, Any]) -> None:
+    """Turn a node that draws a video into one that gives its pictures; MimicMotion's own style is dark and thin."""
+    if node["class_type"] == "ChoreoPoseVideo":
+        inputs = {"style": "classic"} | {k: node["inputs"][k] for k in ("poses", "frames") if k in node["inputs"]}
+        over_a_clip = "frames" in inputs
+        node["class_type"] = "ChoreoPoseOverlay" if over_a_clip else "ChoreoDrawPoses"
+        node["inputs"] = inputs if over_a_clip else inputs | {"height": HEIGHT}
 
 
 def _needed(prompt: dict[str, Any], node_types: tuple[str, ...]) -> dict[str, Any]:

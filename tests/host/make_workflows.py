@@ -28,12 +28,12 @@ HIGHEST = 1620  # a group that would make its column higher begins the next one
 PICTURE, VIDEO = 230, WIDTH * 16 // 9
 SHOWING = {
     "LoadImage": PICTURE,
-    "PreviewImage": PICTURE,
     "ChoreoExtractPoses": PICTURE,
     "ChoreoAlignPoses": PICTURE,
     "ChoreoDecodeVideo": PICTURE,
     "ChoreoMimicMotionSampler": PICTURE,
     "KSampler": PICTURE,
+    "ChoreoPoseVideo": VIDEO,
     "LoadVideo": VIDEO,
     "SaveVideo": VIDEO,
 }

@@ -175,13 +175,13 @@ def test_a_prompt_leaves_out_what_does_not_run(info: Info) -> None:
     by_type = {node["type"]: node for node in workflow["nodes"]}
     whole = to_api(workflow, info)
     assert len(whole) == len(workflow["nodes"]) - 1
-    by_type["ChoreoFillGaps"]["mode"], by_type["PreviewImage"]["mode"] = 4, 2
+    by_type["ChoreoFillGaps"]["mode"], by_type["ChoreoPoseVideo"]["mode"] = 4, 2
     less = to_api(workflow, info)
     pick, align = (str(by_type[name]["id"]) for name in ("ChoreoPickPerson", "ChoreoAlignPoses"))
     assert less[align]["inputs"]["poses"] == [pick, 0]
     assert {node["class_type"] for node in whole.values()} - {node["class_type"] for node in less.values()} == {
         "ChoreoFillGaps",
-        "PreviewImage",
+        "ChoreoPoseVideo",
     }
 
 
@@ -192,12 +192,12 @@ def _first(workflow: dict, node_type: str) -> dict:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda w: _first(w, "ChoreoDrawPoses").update(type="ChoreoDraw"), "unknown type"),
-        (lambda w: _first(w, "ChoreoDrawPoses")["widgets_values"].pop(), "widget values"),
-        (lambda w: _first(w, "ChoreoDrawPoses")["widgets_values"].__setitem__(0, "oil"), "not one of"),
+        (lambda w: _first(w, "ChoreoPoseVideo").update(type="ChoreoDraw"), "unknown type"),
+        (lambda w: _first(w, "ChoreoPoseVideo")["widgets_values"].pop(), "widget values"),
+        (lambda w: _first(w, "ChoreoPoseVideo")["widgets_values"].__setitem__(0, "oil"), "not one of"),
         (lambda w: _first(w, "ChoreoDecodeVideo")["widgets_values"].__setitem__(0, 0), "not in 1"),
         (lambda w: _first(w, "ChoreoDecodeVideo")["widgets_values"].__setitem__(0, "8"), "not INT"),
-        (lambda w: _first(w, "ChoreoDrawPoses")["inputs"][0].update(name="pose"), "no input pose"),
+        (lambda w: _first(w, "ChoreoPoseVideo")["inputs"][0].update(name="pose"), "no input pose"),
         (lambda w: _first(w, "ChoreoPickPerson")["inputs"][0].update(link=None), "not connected"),
         (lambda w: _first(w, "ChoreoDecodeVideo")["outputs"].clear(), "outputs are"),
         (lambda w: w["links"][0].__setitem__(5, "VAE"), "as VAE"),

@@ -86,25 +86,16 @@ def _poses(video: str, **extraction: Any) -> list[Box]:
 
 
 def _drawn() -> list[Box]:
-    return [
-        Box("draw", "ChoreoDrawPoses", {}, {"poses": "align.poses"}),
-        Box("preview", "PreviewImage", {}, {"images": "draw.IMAGE"}, title="What drives the network"),
-    ]
+    return [Box("drawn", "ChoreoPoseVideo", {}, {"poses": "align.poses"}, title="What drives the network")]
 
 
 def _output(latent: str, vae: str, prefix: str, sound: bool = True) -> list[Box]:
-    return [
-        Box("decode", "ChoreoDecodeVideo", {}, {"samples": latent, "vae": vae}),
-        *_video("decode.IMAGE", prefix, sound=sound),
-    ]
-
-
-def _video(images: str, prefix: str, key: str = "", sound: bool = False) -> list[Box]:
     audio = {"audio": "sound.AUDIO"} if sound else {}
     return [
+        Box("decode", "ChoreoDecodeVideo", {}, {"samples": latent, "vae": vae}),
         *([Box("sound", "ChoreoVideoSound", {}, {"video": "video.VIDEO"})] if sound else []),
-        Box(f"create{key}", "CreateVideo", {}, {"images": images, "fps": "extract.fps"} | audio),
-        Box(f"save{key}", "SaveVideo", {"filename_prefix": prefix}, {"video": f"create{key}.VIDEO"}),
+        Box("create", "CreateVideo", {}, {"images": "decode.IMAGE", "fps": "extract.fps"} | audio),
+        Box("save", "SaveVideo", {"filename_prefix": prefix}, {"video": "create.VIDEO"}),
     ]
 
 
@@ -244,7 +235,7 @@ and gives you three things: the poses over the video to check them, a video of s
 Instead of downloading, choose `tiny (built in)` twice in Load Pose Detector and take Demo Inputs for picture and video.
 
 ## Settings
-- **Draw Poses**: the style is the network's that is to read the skeletons.
+- **Skeletons**: the style is the network's that is to read them. As pictures for other nodes: Draw Poses.
 - **Save Poses** writes OpenPose JSON into `output/poses`; Load Poses lists it after pressing R.
 - Every input for poses takes POSE_KEYPOINT of other packs as well.""",
         {
@@ -261,12 +252,22 @@ Instead of downloading, choose `tiny (built in)` twice in Load Pose Detector and
                 ),
             ],
             "Check": [
-                Box("overlay", "ChoreoPoseOverlay", {}, {"frames": "video.VIDEO", "poses": "smooth.poses"}),
-                *_video("overlay.IMAGE", "choreo/pose_overlay", "_overlay"),
+                Box(
+                    "overlay",
+                    "ChoreoPoseVideo",
+                    {"filename_prefix": "choreo/pose_overlay"},
+                    {"poses": "smooth.poses", "frames": "video.VIDEO"},
+                    title="Poses over your video",
+                )
             ],
             "Output": [
-                Box("draw", "ChoreoDrawPoses", {}, {"poses": "align.poses"}),
-                *_video("draw.IMAGE", "choreo/skeletons"),
+                Box(
+                    "drawn",
+                    "ChoreoPoseVideo",
+                    {"filename_prefix": "choreo/skeletons"},
+                    {"poses": "align.poses"},
+                    title="Skeletons",
+                ),
                 Box("json", "ChoreoSavePoses", {}, {"poses": "align.poses"}),
             ],
         },
