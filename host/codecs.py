@@ -38,27 +38,35 @@ def embed_picture(clip_vision: Any, picture: np.ndarray, method: ClipMethod, wid
     return _finite(embeds.float().cpu(), "the CLIP embedding of the picture")[:, None]
 
 
-def encode_picture(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Mode of the VAE's posterior, (1, 4, h, w) float32 on the CPU, not scaled; pixels (1, 3, H, W) in [-1, 1]."""
-    check_vae(vae)
+def encode_picture(vae: Any, pixels: torch.Tensor, video: bool = True) -> torch.Tensor:
+    """Mode of the VAE's posterior, (1, 4, h, w) float32 on the CPU, not scaled; pixels (1, 3, H, W) in [-1, 1].
+
+    video: the VAE must be SVD's, not any of Stable Diffusion 1.5.
+    """
+    check_vae(vae, video)
     latents = vae.encode((pixels.movedim(1, -1) + 1) / 2).float().cpu()
     wanted = (1, LATENT_CHANNELS, pixels.shape[-2] // SCALE, pixels.shape[-1] // SCALE)
     if latents.shape != wanted:
         raise ValueError(
-            f"This VAE makes latents of the shape {tuple(latents.shape)}, SVD's makes {wanted}; use the VAE of SVD."
+            f"This VAE makes latents of the shape {tuple(latents.shape)}, {wanted} are needed; use the VAE that "
+            "belongs to the MODEL."
         )
     return _finite(latents, "the VAE latents of the picture")
 
 
-def check_vae(vae: Any) -> None:
-    """Raise ValueError for a VAE that is not SVD's; others of Stable Diffusion's size have no temporal decoder."""
+def check_vae(vae: Any, video: bool = True) -> None:
+    """Raise ValueError for a VAE of another size than Stable Diffusion's, and for one that is not SVD's for videos.
+
+    Others of Stable Diffusion's size have no temporal decoder.
+    """
     vae.throw_exception_if_invalid()
     if (vae.latent_channels, vae.downscale_ratio) != (LATENT_CHANNELS, SCALE):
+        title, short = ("Stable Video Diffusion", "SVD") if video else 2 * ("Stable Diffusion 1.5",)
         raise ValueError(
-            f"This VAE has {vae.latent_channels} latent channels, Stable Video Diffusion's has {LATENT_CHANNELS}; "
-            "use the VAE of SVD."
+            f"This VAE has {vae.latent_channels} latent channels, {title}'s has {LATENT_CHANNELS}; "
+            f"use the VAE of {short}."
         )
-    if not isinstance(getattr(vae.first_stage_model, "decoder", None), VideoDecoder):
+    if video and not isinstance(getattr(vae.first_stage_model, "decoder", None), VideoDecoder):
         raise ValueError("This VAE is for single pictures, it cannot decode video; use the VAE of SVD.")
 
 

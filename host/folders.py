@@ -14,10 +14,12 @@ WEIGHTS = frozenset({".safetensors", ".sft", ".pth", ".pt", ".bin", ".ckpt"})
 POSE_NETWORKS = "dwpose"
 FACE_NETWORKS = "insightface"
 STABLEANIMATOR = "stable_animator"
+MAGICPOSE = "magicpose"
 ONNX = frozenset({".onnx"})
 FOLDERS = {
     STABLEANIMATOR: WEIGHTS,
     "mimicmotion": WEIGHTS,
+    MAGICPOSE: WEIGHTS | {".th"},
     POSE_NETWORKS: ONNX,
     FACE_NETWORKS: ONNX,
 }

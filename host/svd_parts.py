@@ -36,7 +36,7 @@ def host_clip_vision(parts: SVDWeights) -> comfy.clip_vision.ClipVisionModel:
         path.write_text(json.dumps({"model_type": "clip_vision_model", **settings}), encoding="utf-8")
         clip_vision = comfy.clip_vision.ClipVisionModel(str(path))
     weights = _names_of_host(parts.image_encoder)
-    _check(weights, clip_vision.model, "CLIP vision", parts.image_encoder_path)
+    check_fits(weights, clip_vision.model, "CLIP vision", parts.image_encoder_path)
     clip_vision.load_sd(weights)
     return clip_vision
 
@@ -58,7 +58,7 @@ def host_vae(parts: SVDWeights) -> comfy.sd.VAE:
     weights = vae_to_ldm(weights)
     if _sizes(config) == _sizes(SVD_VAE):
         vae = comfy.sd.VAE(sd=dict(weights))
-        _check(weights, vae.first_stage_model, "video VAE", parts.vae_path)
+        check_fits(weights, vae.first_stage_model, "video VAE", parts.vae_path)
         return vae
     return _vae_of_size(weights, config, parts.vae_path)
 
@@ -69,7 +69,6 @@ def _sizes(config: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _vae_of_size(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any], source: Path) -> comfy.sd.VAE:
     """The host's classes in another size than published; comfy.sd.VAE only makes the published one."""
-    vae = _empty_vae()
     channels = config["block_out_channels"]
     side = {
         "double_z": True,
@@ -95,8 +94,14 @@ def _vae_of_size(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any],
         middle = module.decoder.mid
         middle.attn_1, middle.block_2 = _Skipped(), _Skipped()
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("decoder.mid.attn_1.")}
-    _check(weights, module, "video VAE", source)
+    return vae_around(module, weights, "video VAE", source)
+
+
+def vae_around(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], what: str, source: Path) -> comfy.sd.VAE:
+    """A VAE with an autoencoder of the host's that its own loader cannot make; ValueError when weights do not fit."""
+    check_fits(weights, module, what, source)
     module.load_state_dict(weights)
+    vae = _empty_vae()
     vae.device, vae.output_device = mm.vae_device(), mm.intermediate_device()
     vae.vae_dtype = mm.vae_dtype(vae.device, vae.working_dtypes)
     vae.first_stage_model = module.to(vae.vae_dtype)
@@ -120,7 +125,8 @@ def _empty_vae() -> comfy.sd.VAE:
         root.setLevel(level)
 
 
-def _check(weights: Mapping[str, torch.Tensor], module: torch.nn.Module, what: str, source: Path) -> None:
+def check_fits(weights: Mapping[str, torch.Tensor], module: torch.nn.Module, what: str, source: Path) -> None:
+    """Raise ValueError when weights are not those of one of the host's networks, by names and shapes."""
     problems = differences(weights, module.state_dict())
     if problems:
         raise ValueError(f"{source} does not fit ComfyUI's {what} network: {'; '.join(problems)}.")
