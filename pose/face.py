@@ -7,6 +7,9 @@ once too often, which `channel_order="released"` repeats for parity.
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +21,16 @@ from .boxes import suppress
 from .onnx_kinds import ARCFACE, SCRFD
 from .onnx_models import open_model
 
+log = logging.getLogger(__name__)
+_told: set[Path] = set()
+
 STRIDES = (8, 16, 32)
 ANCHORS = 2  # a cell
 FACE_SCORE = 0.5
 SUPPRESSION = 0.4
 CHANNEL_ORDERS = ("bgr", "released")
+AURAFACE = "a7933ea5330113b01c9b60351d8f4c33003f145d8470ac5f0e52ee2effe25c60"  # also published as glintr100.onnx
+AURAFACE_SIZE = 260_694_151
 
 # Left eye, right eye (as seen in the picture), nose tip, left and right corner of the mouth.
 TEMPLATE_112 = np.array(
@@ -198,6 +206,7 @@ class FaceAnalyser:
         self.recogniser = None
         if recogniser_path is not None:
             self.recogniser = open_model(recogniser_path, provider, strict, expect=ARCFACE)
+            _say_what_it_is(self.recogniser.path)
 
     def close(self) -> None:
         """Free the networks."""
@@ -234,6 +243,22 @@ class FaceAnalyser:
         if self.recogniser is None:
             raise ValueError("this FaceAnalyser was opened without a recogniser: give the path of glintr100.onnx")
         return self.recogniser.run(arcface_input(face))[0][0]
+
+
+def _say_what_it_is(path: Path) -> None:
+    """Tell the licence of glintr100.onnx once, and a network that only has its name from it."""
+    if path.name != "glintr100.onnx":
+        return
+    if path.stat().st_size == AURAFACE_SIZE and hashlib.sha256(path.read_bytes()).hexdigest() == AURAFACE:
+        warnings.warn(
+            f"{path} is AuraFace, not antelopev2: StableAnimator was trained on the identities of antelopev2 and will "
+            "not keep the face by these.",
+            RuntimeWarning,
+            stacklevel=1,
+        )
+    elif path not in _told:
+        _told.add(path)
+        log.info("%s and the detector beside it are for research and other non-commercial use only.", path)
 
 
 def _ordered(picture: np.ndarray, channel_order: str) -> np.ndarray:
