@@ -20,6 +20,7 @@ ATTEMPTS = (  # least score, side of the network's input: what a large or a fain
     (0.3, 320),
     (0.3, 1024),
 )
+EMBEDDING = 512
 LEAST_SIDE = 20  # pixels; ArcFace sees 112, so nobody is to be known from less
 TURNED = 0.45  # how far the nose is from the middle of the eyes, in distances of the eyes; 0 from the front
 NARROW = 0.45  # distance of the eyes by that from eyes to mouth; about 0.87 from the front
@@ -30,14 +31,14 @@ def face_embedding(
     pictures: Iterable[np.ndarray],
     analyser: FaceAnalyser,
     *,
-    without_face: Literal["stop", "none"] = "stop",
+    without_face: Literal["stop", "zeros"] = "stop",
     channel_order: str = "bgr",
-) -> np.ndarray | None:
+) -> np.ndarray:
     """Identity (512) float32 of the largest face of each picture, raw; of several pictures, their mean.
 
     pictures: uint8 (H, W, 3) RGB. Directions are averaged, and the mean gets their mean length.
-    without_face: what to do when no picture shows a face that can be used: "stop" raises ValueError, "none" warns and
-        gives None, in place of which the published program takes zeros.
+    without_face: what to do when no picture shows a face that can be used: "stop" raises ValueError, "zeros" warns and
+        gives zeros, as the published program does, which carry no identity.
     channel_order: see :meth:`.face.FaceAnalyser.find`.
     Warns (RuntimeWarning) of several faces, a face from the side, pictures without a face beside others that have one,
     and pictures of different people.
@@ -54,7 +55,7 @@ def face_embedding(
         if without_face == "stop":
             raise ValueError(f"{sentence} Take a larger or sharper picture of the face from the front.")
         _warn(f"{sentence} No identity is kept.")
-        return None
+        return np.zeros(512, np.float32)
     for problem in problems:
         _warn(f"{problem} It is left out.")
     return _mean(np.stack(found))
