@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..pose.face import FaceAnalyser
+from ..pose.identity import find_faces
 
 
 class LargestFace:
@@ -26,7 +27,7 @@ class LargestFace:
 
     def __call__(self, picture: np.ndarray) -> np.ndarray | None:
         """(512,) float32 of a uint8 (H, W, 3) RGB picture; None without a face."""
-        faces = self._analyser.find(picture)
+        faces = find_faces(picture, self._analyser)
         return self._analyser.embed(picture, faces.landmarks[faces.largest()]) if len(faces) else None
 
     def fingerprint(self) -> str:

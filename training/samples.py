@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -92,6 +93,33 @@ class Samples(Dataset):
         raise ValueError(f"{TRIES} clips one after another cannot be used; the last one: {refused}")
 
 
+class Mixed(Dataset):
+    """Samples of several data sets, which may differ in size: those of one optimiser step come from one of them.
+
+    parts: none of them endless. per_step: samples of a step. In an epoch every part gives each of its clips once, its
+    steps scattered at random; the last step of a part in an epoch is filled up with clips of its next one.
+    """
+
+    def __init__(self, parts: Sequence[Samples], per_step: int, seed: int = 0) -> None:
+        self.parts, self.per_step, self.seed = parts, per_step, seed
+        self.steps = [math.ceil(len(part.indices) / per_step) for part in parts]
+
+    def place(self, number: int) -> tuple[int, int]:
+        """(part, number of the sample in that part) of sample `number`."""
+        step, row = divmod(number, self.per_step)
+        epoch, step = divmod(step, sum(self.steps))
+        owners = np.repeat(np.arange(len(self.parts)), self.steps)
+        np.random.default_rng([self.seed, epoch]).shuffle(owners)
+        part = int(owners[step])
+        earlier = epoch * self.steps[part] + int((owners[:step] == part).sum())
+        return part, earlier * self.per_step + row
+
+    def __getitem__(self, number: int) -> Rows:
+        """Sample `number`; see :class:`Samples`."""
+        part, inner = self.place(number)
+        return self.parts[part][inner] | {"number": torch.tensor(number)}
+
+
 class Numbers(Sampler):
     """The numbers of the samples that one process sees, batch after batch.
 
@@ -110,6 +138,6 @@ class Numbers(Sampler):
             yield list(range(start, start + self.batch))
 
 
-def batches(samples: Samples, numbers: Numbers, workers: int = 0) -> Iterator[Rows]:
+def batches(samples: Samples | Mixed, numbers: Numbers, workers: int = 0) -> Iterator[Rows]:
     """Batches of samples, read ahead by so many processes."""
     return iter(DataLoader(samples, batch_sampler=numbers, num_workers=workers, persistent_workers=workers > 0))

@@ -16,7 +16,7 @@ import torch
 from ..runtime import Runtime, current
 from .checkpoints import AVERAGE, STATE, check_same, chosen, disk_full, finish, partial_folder, read_record, step_of
 from .optimisation import MovingAverage, adamw, schedule, trained
-from .samples import Numbers, Samples, batches, torch_generator
+from .samples import Mixed, Numbers, Samples, batches, torch_generator
 from .settings import Loop
 from .system import Rows, TrainingSystem
 
@@ -72,7 +72,7 @@ class Trainer:
         self,
         accelerator: Accelerator,
         system: TrainingSystem,
-        samples: Samples,
+        samples: Samples | Mixed,
         loop: Loop,
         *,
         settings: Mapping[str, Any],
