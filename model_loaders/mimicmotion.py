@@ -29,7 +29,9 @@ POSE_NET_NAMES = (
     "pose_net/pose_net.safetensors",
     "pose_net/pose_net.pth",
 )
-UNET_NAMES = (
+TRAINED_FILE = "MimicMotion.safetensors"  # as this package's trainer writes it
+FOLDER_NAMES = (
+    TRAINED_FILE,
     "unet/diffusion_pytorch_model.safetensors",
     "unet/diffusion_pytorch_model.fp16.safetensors",
     "unet/diffusion_pytorch_model.bin",
@@ -125,10 +127,10 @@ def window_by_name(path: str | Path) -> int:
 
 
 def _unet_in_folder(folder: Path) -> Path:
-    found = next((folder / name for name in UNET_NAMES if (folder / name).is_file()), None)
+    found = next((folder / name for name in FOLDER_NAMES if (folder / name).is_file()), None)
     if found is None:
         raise FileNotFoundError(
-            f"{folder} holds no MimicMotion weights: {' or '.join(UNET_NAMES)} was looked for, as trainers write it. "
+            f"{folder} holds no MimicMotion weights: {' or '.join(FOLDER_NAMES)} was looked for, as trainers write it. "
             "Name the file itself when it is elsewhere."
         )
     return found

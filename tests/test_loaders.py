@@ -118,8 +118,15 @@ def test_trainer_folder(folder, weights):
     assert networks.window == 16
 
 
+def test_folder_of_this_trainer(folder, tiny, weights):
+    checkpoint = folder / "checkpoint-500"
+    checkpoint.mkdir()
+    (checkpoint / "MimicMotion.safetensors").write_bytes((tiny / "MimicMotion_tiny.safetensors").read_bytes())
+    _assert_holds(load_mimicmotion(checkpoint), weights)
+
+
 def test_an_empty_folder(folder):
-    with pytest.raises(FileNotFoundError, match="holds no MimicMotion weights: unet/"):
+    with pytest.raises(FileNotFoundError, match=r"holds no MimicMotion weights: MimicMotion\.safetensors or unet/"):
         load_mimicmotion(folder)
 
 

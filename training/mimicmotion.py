@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..datasets.clips import Clip
-from ..model_loaders.mimicmotion import MimicMotionNetworks
+from ..model_loaders.mimicmotion import TRAINED_FILE, MimicMotionNetworks
 from ..model_loaders.svd import SVDParts
 from ..networks.pose_net import PoseNet
 from ..networks.svd_unet import build_unet
@@ -22,7 +22,6 @@ from .svd import PosedUNet, SVDTraining, stored
 from .windows import HandWindows
 
 RECIPE, SAMPLING = Recipe(), Settings()
-EXPORT = "MimicMotion.safetensors"
 Part = Literal["both", "unet", "pose_net"]
 
 
@@ -58,7 +57,7 @@ class MimicMotionTraining(SVDTraining):
         """MimicMotion.safetensors with `unet.` and `pose_net.` names, and the configuration in its metadata."""
         from safetensors.torch import save_file
 
-        save_file(stored(weights, self.half), folder / EXPORT, self.config_text())
+        save_file(stored(weights, self.half), folder / TRAINED_FILE, self.config_text())
 
     def animate(self, weights: Mapping[str, torch.Tensor], clip: Clip, seed: int) -> Iterable[np.ndarray]:
         """The clip's reference with the motion of its poses, through the sampler that users run."""
