@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -91,6 +91,10 @@ class Driving:
     notes: tuple[str, ...] = ()
     audio_path: Path | None = None
     audio_start: float = 0.0
+
+    def clip(self) -> Iterator[np.ndarray]:
+        """The pictures of the driving frames alone."""
+        return islice(self.pictures(), 1, None)
 
 
 def has_person(poses: Poses, frame: int = 0) -> bool:

@@ -48,7 +48,8 @@ class Weights:
     """The networks of a system; files are looked for by name in the models folders (`choreo models`)."""
 
     model: Literal["mimicmotion", "tiny"] = "mimicmotion"
-    """Which system; "tiny" is built in, needs no files, and serves tests and demos only."""
+    """Which system; "tiny" is built in, needs no files, and serves tests and demos only. "stableanimator" has options
+    of its own: see `--model stableanimator --help`."""
     weights: str = "MimicMotion_1-1.pth"
     """MimicMotion's weights: full checkpoint, UNet alone, or a trainer's checkpoint folder."""
     pose_net: str | None = None

@@ -19,11 +19,11 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from ..model_loaders.mimicmotion import MimicMotionNetworks
 from ..model_loaders.svd import SVDParts
 from ..networks.attention import CPU_PIECE, GPU_PIECE
 from ..runtime import current
@@ -65,7 +65,7 @@ class Check:
 
 
 def estimate(
-    networks: MimicMotionNetworks,
+    networks: Any,
     parts: SVDParts,
     *,
     size: tuple[int, int],
@@ -75,10 +75,11 @@ def estimate(
     dtype: torch.dtype,
     piece: int = GPU_PIECE,
 ) -> Estimate:
-    """Memory for a clip of num_frames (the reference frame counted) of size (height, width) pixels.
+    """Memory for a clip of num_frames (a reference frame counted) of size (height, width) pixels.
 
-    Networks may be on the meta device. The two passes of guidance count as one after the other, the form in which the
-    sampler runs them when memory is short. piece: tokens that go through a feed-forward layer together.
+    networks: a system's own (`unet`, `window` and others); they may be on the meta device. The two passes of guidance
+    count as one after the other, the form in which the sampler runs them when
+    memory is short. piece: tokens that go through a feed-forward layer together.
     """
     height, width = size
     factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
@@ -89,7 +90,7 @@ def estimate(
     shared = min(1.0, piece / (frames * latent_pixels))
     units = max(UNET_UNITS, FEED_FORWARD_UNITS + PIECE_UNITS * shared)
     decoded = height * width * parts.vae.config.block_out_channels[0] * dtype.itemsize
-    waiting = (networks.pose_net, parts.vae, parts.image_encoder)
+    waiting = [module for module in _modules(networks, parts) if module is not networks.unet]
     return Estimate(
         sampling_bytes=_weights([networks.unet], dtype) + int(frames * features * (units * MARGIN + 1)),
         decoding_bytes=_weights([parts.vae], dtype) + int(min(chunk, num_frames) * decoded * DECODER_UNITS * MARGIN),
@@ -98,7 +99,7 @@ def estimate(
 
 
 def largest_window(
-    networks: MimicMotionNetworks,
+    networks: Any,
     parts: SVDParts,
     *,
     size: tuple[int, int],
@@ -132,7 +133,7 @@ def largest_window(
 
 
 def check(
-    networks: MimicMotionNetworks,
+    networks: Any,
     parts: SVDParts,
     *,
     size: tuple[int, int],
@@ -151,8 +152,7 @@ def check(
     need = estimate(networks, parts, window=window or networks.window, **clip)
     main = free_memory(torch.device("cpu"))
     if main is not None:  # what the networks hold already is theirs to use
-        loaded = (networks.unet, networks.pose_net, parts.vae, parts.image_encoder)
-        main += sum(weight.nbytes for module in loaded for weight in module.parameters())
+        main += sum(weight.nbytes for module in _modules(networks, parts) for weight in module.parameters())
     free = free_memory(runtime.device)
     if on_cpu:
         free = None if main is None else max(main - need.host_bytes, 0)
@@ -193,6 +193,10 @@ def free_memory(device: torch.device) -> int | None:
         lines = (line.split() for line in MEMINFO.read_text(encoding="ascii").splitlines())
         return next((int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:"), None)
     return None
+
+
+def _modules(*holders: Any) -> list[nn.Module]:
+    return [value for holder in holders for value in vars(holder).values() if isinstance(value, nn.Module)]
 
 
 def _weights(modules: Sequence[nn.Module], dtype: torch.dtype) -> int:
