@@ -30,6 +30,7 @@ from .samplers.decode import DECODE_CHUNK
 PACKAGES = ("torch", "diffusers", "transformers", "onnxruntime", "av", "cv2", "numpy")
 FULL_CHECKPOINTS = ("MimicMotion_1-1.pth", "MimicMotion_1.pth")
 MERGED_UNETS = ("MimicMotionMergedUnet_1-1-fp16.safetensors", "MimicMotionMergedUnet_1-0-fp16.safetensors")
+MAGICPOSE = "model_state-110000.th"
 DETECTION = ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
 SIZE = (576, 1024)
 LONGEST = 500  # frames; windows beyond the length of common clips are of no use
@@ -130,12 +131,14 @@ def _conclusion(folders: list[str | Path]) -> Iterator[str]:
         yield f"MimicMotion: no: {' '.join(missing)}"
     else:
         yield f"MimicMotion: yes, with {weights.name} and windows of {window_by_name(weights)} frames"
+    magicpose = find_file(MAGICPOSE, folders)
+    yield f"MagicPose: no: {_missing(MAGICPOSE)}" if magicpose is None else f"MagicPose: yes, with {magicpose.name}"
     if current().device.type == "cuda":
         yield from _windows(window_by_name(weights) if weights else WINDOW_1_1)
 
 
 def _missing(name: str) -> str:
-    return f"{name} is missing. {where_to_get(name)}."
+    return f"{name} is missing. {where_to_get(name).rstrip('.')}."
 
 
 def _mimicmotion(folders: list[str | Path]) -> tuple[Path | None, list[str]]:

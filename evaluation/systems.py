@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..pipelines import magicpose
 from ..pipelines.mimicmotion import Settings, animate
 from ..samplers.windows import windows
 from .protocol import Task
@@ -46,3 +47,22 @@ class MimicMotion:
     def _pieces(self, num_frames: int) -> list[slice]:
         step = num_frames if self.fusion else self.window - 1
         return [slice(start, start + step) for start in range(0, num_frames, step)]
+
+
+class MagicPose:
+    """MagicPose under the protocol; every frame is made for itself.
+
+    networks, parts, settings: as in :func:`..pipelines.magicpose.generate`; the seed is the task's.
+    """
+
+    def __init__(self, networks: Any, parts: Any, settings: magicpose.MagicPoseSettings) -> None:
+        self.networks, self.parts, self.settings = networks, parts, settings
+
+    def __call__(self, task: Task) -> Iterator[np.ndarray]:
+        """One uint8 (H, W, 3) frame for every pose picture."""
+        settings = replace(self.settings, seed=task.seed)
+        return magicpose.animate(self.networks, self.parts, task.reference, task.pose_pictures, settings)
+
+    def borders(self, num_frames: int) -> Sequence[int]:
+        """None: no frame knows another."""
+        return []

@@ -55,8 +55,13 @@ SVD_PARTS = (
 )
 STABLEANIMATOR_PARTS = ("Animation/unet.pth", "Animation/pose_net.pth", "Animation/face_encoder.pth")
 MIMICMOTION = ("MimicMotion", "mimicmotion")
+MAGICPOSE = ("MagicPose", "magicpose")
+SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 SVD_XT = "stabilityai/stable-video-diffusion-img2vid-xt"
+SD15_LICENCE = "CreativeML OpenRAIL-M"
+MAGICPOSE_LICENCE = f"USC research licence; its base under {SD15_LICENCE}"
 SVD_LICENCE = "Stability AI Community Licence"
+ANTELOPE_LICENCE = "research and other non-commercial use only"
 MIMICMOTION_LICENCE = f"Apache-2.0; its base under the {SVD_LICENCE}"
 
 CATALOGUE: Sequence[KnownFile] = (
@@ -94,6 +99,43 @@ CATALOGUE: Sequence[KnownFile] = (
         *("stable_animator", "StableAnimator", "", "FrancisRing/StableAnimator", "Animation"),
         f"MIT; its base under the {SVD_LICENCE}",
         parts=STABLEANIMATOR_PARTS,
+    ),
+    KnownFile(
+        *("glintr100_torch.pth", "StableAnimator", "stable_animator", "FrancisRing/StableAnimator"),
+        *("Animation/glintr100_torch.pth", ANTELOPE_LICENCE),
+        note="ArcFace for the face optimisation; glintr100.onnx of antelopev2 serves in its place.",
+    ),
+    KnownFile(
+        *("antelopev2", "StableAnimator", "insightface/models", "", "", ANTELOPE_LICENCE),
+        parts=("scrfd_10g_bnkps.onnx", "glintr100.onnx"),
+        note="Unpack antelopev2.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7 there.",
+    ),
+    KnownFile(
+        *("model_state-110000.th", *MAGICPOSE, "", "", MAGICPOSE_LICENCE),
+        note="The folder of weights that the README of https://github.com/Boese0601/MagicDance links to; 9.15 GB.",
+    ),
+    KnownFile(
+        *("model_state-10000.th", *MAGICPOSE, "", "", MAGICPOSE_LICENCE),
+        note="Stage 1, where training stage 2 begins; beside model_state-110000.th, 7.7 GB.",
+    ),
+    KnownFile(
+        *("control_sd15_ini.ckpt", *MAGICPOSE, "Boese0601/MagicDance", "control_sd15_ini.ckpt", SD15_LICENCE),
+        note="Where training stage 1 begins.",
+    ),
+    KnownFile(
+        *("control_v11p_sd15_openpose.pth", "MagicPose", "controlnet", "lllyasviel/ControlNet-v1-1"),
+        *("control_v11p_sd15_openpose.pth", SD15_LICENCE),
+        note="The pose ControlNet for weights of stage 1.",
+    ),
+    KnownFile(
+        *("v1-5-pruned-emaonly.safetensors", "Stable Diffusion 1.5", "checkpoints", SD15),
+        *("v1-5-pruned-emaonly.safetensors", SD15_LICENCE),
+        note="Only for weights of MagicPose that lack VAE and text encoder.",
+    ),
+    KnownFile(
+        *("clip-vit-large-patch14", "CLIP", "clip", "openai/clip-vit-large-patch14", "", "MIT"),
+        parts=("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"),
+        note="The vocabulary, for texts with MagicPose.",
     ),
     KnownFile(
         *("stable-video-diffusion-img2vid-xt-1-1", "SVD-XT 1.1", "diffusers", f"{SVD_XT}-1-1", "", SVD_LICENCE),

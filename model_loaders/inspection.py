@@ -12,21 +12,27 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..networks.appearance import build_appearance
 from ..networks.face_encoder import FusionFaceId
 from ..networks.id_attention import build_id_unet
 from ..networks.image_tower import CLIP_VIT_H_14, build_image_tower
 from ..networks.pose_net import PoseNet
+from ..networks.sd15_unet import SD15_UNET, build_controlnet
 from ..networks.svd_unet import build_unet
 from ..networks.video_vae import SVD_VAE, build_video_vae
 from .assemble import differences, skeleton, without_prefix
+from .ldm_keys import controlnet_to_diffusers
+from .magicpose import KINDS, POSE_PREFIX, appearance_weights, unexplained
 from .mimicmotion import config_of_unet, find_pose_net, window_by_name
 from .recognise import recognise
+from .sd15 import BUILDERS, TEXT_INNER, WHOLE, controlnet_names, parts_of
 from .stableanimator import WINDOW, face_encoder_sizes, find_part
-from .svd import CLIP_PREFIX, VAE_PREFIX, clip_names_of
+from .svd import CLIP_INNER, CLIP_PREFIX, VAE_PREFIX, clip_names_of
 from .svd_keys import clip_to_transformers, unet_to_diffusers, vae_to_diffusers
 from .weights import SUFFIXES, read_config, read_weights
 
 Weights = Mapping[str, torch.Tensor]
+CLIP_TOWERS = {"image tower": CLIP_INNER, "text encoder": TEXT_INNER}  # whose names depend on transformers' version
 
 
 @dataclass(frozen=True)
@@ -74,14 +80,14 @@ def _inspect_file(path: Path) -> Inspection:
         num_bytes=path.stat().st_size,
         dtypes=Counter(str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()),
         problems=tuple(_problems(content.kind, weights, config)),
-        notes=tuple(_notes(content.kind, path, config)),
+        notes=tuple(_notes(content.kind, path, config, weights)),
     )
 
 
 def _problems(kind: str, weights: Weights, config: Mapping[str, Any]) -> Iterator[str]:
     for what, build, part in _networks(kind, weights, config):
         module = skeleton(build)
-        named = clip_names_of(module, part) if what == "image tower" else part
+        named = clip_names_of(module, part, CLIP_TOWERS[what]) if what in CLIP_TOWERS else part
         yield from (f"{what}: {problem}" for problem in differences(named, module.state_dict()))
 
 
@@ -99,6 +105,10 @@ def _networks(
         yield "UNet", partial(build_id_unet, unet), weights
     if kind == "stableanimator_face_encoder":
         yield "face encoder", partial(FusionFaceId, **face_encoder_sizes(weights)), weights
+    if kind in WHOLE:
+        yield from _sd15_networks(kind, weights, config)
+    if kind == "controlnet":
+        yield "ControlNet", partial(build_controlnet, {**SD15_UNET, **config}), controlnet_names(weights)
     if kind in ("mimicmotion", "pose_net"):
         part = weights if kind == "pose_net" else without_prefix(weights, "pose_net.")
         yield "PoseNet", partial(PoseNet, len(part["final_proj.weight"])), part
@@ -113,6 +123,22 @@ def _networks(
         yield "image tower", partial(build_image_tower, config or CLIP_VIT_H_14), weights
 
 
+def _sd15_networks(
+    kind: str, weights: Weights, config: Mapping[str, Any]
+) -> Iterator[tuple[str, Callable[[], nn.Module], Weights]]:
+    """Those of Stable Diffusion 1.5, and of MagicPose where the file has them."""
+    parts = parts_of(weights, config, Path())
+    for name, part in parts.items():
+        yield name.replace("_", " "), partial(BUILDERS[name], part.config), part.weights
+    if kind in KINDS:
+        unet = parts["unet"].config if "unet" in parts else {**SD15_UNET, **config.get("unet", {})}
+        appearance = appearance_weights(weights, kind, unet["layers_per_block"])
+        yield "appearance network", partial(build_appearance, unet), appearance
+    if kind == "magicpose":
+        pose = controlnet_to_diffusers(without_prefix(weights, POSE_PREFIX), unet["layers_per_block"])
+        yield "pose ControlNet", partial(build_controlnet, unet), pose
+
+
 def _is_vit_h(weights: Weights) -> bool:
     return any(
         name.endswith("embeddings.class_embedding") and len(tensor) == CLIP_VIT_H_14["hidden_size"]
@@ -120,7 +146,7 @@ def _is_vit_h(weights: Weights) -> bool:
     )
 
 
-def _notes(kind: str, path: Path, config: Mapping[str, Any]) -> Iterator[str]:
+def _notes(kind: str, path: Path, config: Mapping[str, Any], weights: Weights) -> Iterator[str]:
     if kind in ("mimicmotion", "svd_unet_prefixed", "svd_unet"):
         source = "its configuration" if config.get("window") else "its name"
         yield f"default window {config.get('window') or window_by_name(path)} frames, by {source}"
@@ -130,6 +156,10 @@ def _notes(kind: str, path: Path, config: Mapping[str, Any]) -> Iterator[str]:
         yield f"default window {config.get('window', WINDOW)} frames"
         yield _found("PoseNet", lambda: find_part(path, "pose_net"))
         yield _found("face encoder", lambda: find_part(path, "face_encoder"))
+    if kind in KINDS and (left := unexplained(weights)):
+        yield f"{len(left)} tensors that MagicPose has no use for, e.g. {left[0]}"
+    if kind == "magicpose_stage1":
+        yield "needs a pose ControlNet, such as control_v11p_sd15_openpose.pth"
     if kind == "svd" and config.get("vae") is None:
         yield "used for its VAE and image tower; its UNet is not read"
 

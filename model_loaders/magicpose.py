@@ -23,6 +23,7 @@ from .sd15 import (
     Part,
     SD15Parts,
     check_controlnet,
+    check_unet,
     parts_of,
     read_controlnet,
     read_sd15,
@@ -121,7 +122,8 @@ def read_magicpose(
     if base_path is not None or not {"unet", "vae", "text_encoder"} <= set(parts):
         base_path = base_path or _find_base(path, parts)
         parts = parts | read_sd15(base_path)
-        _check_complete(base_path, parts)
+        check_complete(base_path, parts)
+    check_unet(parts["unet"])
     unet_config = parts["unet"].config
     appearance = Part(appearance_weights(weights, content.kind, unet_config["layers_per_block"]), unet_config, path)
     pose = _pose_part(weights, content.kind, path, unet_config) if controlnet is None else None
@@ -177,7 +179,8 @@ def _find_base(path: Path, parts: Mapping[str, Part]) -> Path:
     return found
 
 
-def _check_complete(base: Path, parts: Mapping[str, Part]) -> None:
+def check_complete(base: Path, parts: Mapping[str, Part]) -> None:
+    """Raise FileNotFoundError when a Stable Diffusion lacks a part."""
     missing = [name for name in ("unet", "vae", "text_encoder") if name not in parts]
     if missing:
         raise FileNotFoundError(f"{base} holds no {', '.join(missing)}; take a complete Stable Diffusion 1.5.")

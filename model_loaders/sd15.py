@@ -52,6 +52,7 @@ FOLDER_NAMES = {
     "vae": DIFFUSION_NAMES,
     "text_encoder": ("model.safetensors", "model.fp16.safetensors", "pytorch_model.bin"),
 }
+TEXT_INNER = "text_model."
 OLD_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 SD15_NAMES = (
     "v1-5-pruned-emaonly.safetensors",
@@ -78,7 +79,7 @@ class Part:
     def build(self, name: str) -> nn.Module:
         """The network, on the CPU in the file's dtypes; name: a key of BUILDERS. ValueError when it does not fit."""
         network = skeleton(partial(BUILDERS[name], self.config))
-        weights = clip_names_of(network, self.weights, "text_model.") if name == "text_encoder" else self.weights
+        weights = clip_names_of(network, self.weights, TEXT_INNER) if name == "text_encoder" else self.weights
         return fill(network, weights, TITLES[name], self.path)
 
 
@@ -108,7 +109,9 @@ def read_sd15(path: str | Path) -> dict[str, Part]:
     content = recognise(weights)
     if content.kind not in WHOLE:
         raise not_what_was_expected(path, content, EXPECTED)
-    return parts_of(weights, config, path)
+    parts = parts_of(weights, config, path)
+    check_unet(parts["unet"])
+    return parts
 
 
 def parts_of(weights: Weights, config: Mapping[str, Any], path: Path) -> dict[str, Part]:
@@ -119,13 +122,10 @@ def parts_of(weights: Weights, config: Mapping[str, Any], path: Path) -> dict[st
         "vae": vae_to_diffusers(without_prefix(weights, VAE_PREFIX)),
         "text_encoder": without_prefix(weights, TEXT_PREFIX),
     }
-    parts = {name: Part(part, configs[name], path) for name, part in found.items() if part}
-    if "unet" in parts:
-        _check_unet(parts["unet"])
-    return parts
+    return {name: Part(part, configs[name], path) for name, part in found.items() if part}
 
 
-def _check_unet(part: Part) -> None:
+def check_unet(part: Part) -> None:
     """Raise ValueError in one sentence for UNets of the same names and another make."""
     channels = part.weights["conv_in.weight"].shape[1]
     if channels == 9:
@@ -160,7 +160,7 @@ def _check_folder_unet(part: Part) -> None:
     content = recognise(part.weights)
     if content.kind != "sd_unet":
         raise not_what_was_expected(part.path, content, EXPECTED)
-    _check_unet(Part(part.weights, SD15_UNET, part.path))
+    check_unet(Part(part.weights, SD15_UNET, part.path))
 
 
 def _new_vae_name(name: str) -> str:
@@ -191,12 +191,17 @@ def read_controlnet(path: str | Path, config: Mapping[str, Any] = SD15_UNET) -> 
         log.warning("%s seems to be a ControlNet for %s; MagicPose needs the one for OpenPose pictures.", path, other)
     own = read_config(path)
     config = {**config, **own.get("unet", {key: value for key, value in own.items() if key in SD15_UNET})}
-    if any(name.startswith(CONTROL_PREFIX) for name in weights):
-        weights = without_prefix(weights, CONTROL_PREFIX)
-    if "input_hint_block.0.weight" in weights:
-        weights = controlnet_to_diffusers(weights, config["layers_per_block"])
+    weights = controlnet_names(weights, config["layers_per_block"])
     check_controlnet(weights, path, content, config)
     return Part(weights, config, path)
+
+
+def controlnet_names(weights: Weights, layers_per_block: int = 2) -> Weights:
+    """A ControlNet's weights under diffusers' names, from those or LDM's, with `control_model.` or without."""
+    if any(name.startswith(CONTROL_PREFIX) for name in weights):
+        weights = without_prefix(weights, CONTROL_PREFIX)
+    is_ldm = "input_hint_block.0.weight" in weights
+    return controlnet_to_diffusers(weights, layers_per_block) if is_ldm else weights
 
 
 def _controlnet_file(path: Path) -> Path:

@@ -130,11 +130,7 @@ def generate(
     """
     size = tuple(picture.shape[:2]) if size is None else size
     check_size(*size, size_multiple(networks, parts))
-    if networks.controlnet is None:
-        raise ValueError(
-            "These weights of MagicPose hold no pose ControlNet (they are of stage 1): name one, such as "
-            "control_v11p_sd15_openpose.pth, or take model_state-110000.th."
-        )
+    require_controlnet(networks)
     steps = settings.schedule()
     if steps.note:
         log.info(steps.note)
@@ -169,6 +165,15 @@ def generate(
         groups = pose_groups(pose_pictures, size, GROUP)
         counter = _Counter(len(steps), num_frames, on_step)
         return _sample_groups(sampler, groups, counter, resume)
+
+
+def require_controlnet(networks: Any) -> None:
+    """Raise ValueError for weights of stage 1 that no pose ControlNet was found for."""
+    if networks.controlnet is None:
+        raise ValueError(
+            "These weights of MagicPose hold no pose ControlNet (they are of stage 1): name one, such as "
+            "control_v11p_sd15_openpose.pth, or take model_state-110000.th."
+        )
 
 
 class _Counter:

@@ -96,8 +96,11 @@ def test_table_says_what_is_there(tmp_path):
     assert rows["yolox_l.onnx"]["found"].endswith("yolox_l.onnx")
     assert rows["dw-ll_ucoco_384.onnx"]["found"] == ""
     assert {row["system"] for row in rows.values()} == {
+        "CLIP",
         "DWPose",
+        "MagicPose",
         "MimicMotion",
+        "Stable Diffusion 1.5",
         "StableAnimator",
         "SVD-XT",
         "SVD-XT 1.1",

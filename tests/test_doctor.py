@@ -47,6 +47,7 @@ def test_a_machine_without_weights_is_told_what_to_get():
     assert "MimicMotion_1-1.pth is missing. Get it here: https://" in verdict
     assert "stable-video-diffusion-img2vid-xt-1-1 is missing" in verdict
     assert "yolox_l.onnx is missing" in line(report, "poses from videos: no")
+    assert "model_state-110000.th is missing. Get it here: " in line(report, "MagicPose: no")
     assert "cannot be told" not in report
 
 

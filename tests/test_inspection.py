@@ -8,6 +8,7 @@ from choreo.model_loaders import inspection
 from choreo.model_loaders.inspection import inspect
 from choreo.model_loaders.tiny import UNET_FILE
 from choreo.model_loaders.untrained import write_untrained
+from choreo.model_loaders.untrained_magicpose import write_untrained_magicpose
 from choreo.model_loaders.weights import read_metadata, read_weights
 from safetensors.torch import save_file
 
@@ -53,6 +54,20 @@ def test_a_unet_alone_tells_about_its_pose_net(tiny, tmp_path, monkeypatch):
     save_file({name[9:]: t for name, t in content.items() if name.startswith("pose_net.")}, tmp_path / "pose_net.sft")
     (tmp_path / "pose_net.sft").rename(tmp_path / "pose_net.safetensors")
     assert inspect(tmp_path / "u.safetensors")[0].notes[1] == f"PoseNet: {tmp_path / 'pose_net.safetensors'}"
+
+
+def test_magicpose(tmp_path):
+    path = write_untrained_magicpose(tmp_path)
+    weights, metadata = read_weights(path), read_metadata(path)
+    assert inspect(path)[0].problems == ()
+    del weights["pose_control_model.zero_convs.0.0.bias"], weights["appearance_control_model.time_embed.0.bias"]
+    save_file(weights | {"model_ema.decay": torch.zeros(1)}, path, metadata)
+    (report,) = inspect(path)
+    assert report.problems == (
+        "appearance network: 1 missing (time_embedding.linear_1.bias)",
+        "pose ControlNet: 1 missing (controlnet_down_blocks.0.bias)",
+    )
+    assert report.notes == ("1 tensors that MagicPose has no use for, e.g. model_ema.decay",)
 
 
 def test_stableanimator(tmp_path):
