@@ -137,8 +137,8 @@ def host_clip(part: Part) -> comfy.sd.CLIP:
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
         tokenizer_data=weights,
         parameters=comfy.utils.calculate_parameters(weights),
-        state_dict=dict(weights),
     )
+    clip.load_sd(dict(weights), full_model=True)
     _check_text(weights, clip.cond_stage_model, part.path)
     return clip
 
