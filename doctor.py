@@ -16,13 +16,16 @@ from . import __version__
 from .model_loaders.catalogue import find_file, model_folders, table, where_to_get
 from .model_loaders.inspection import inspect
 from .model_loaders.mimicmotion import POSE_NET_NAMES, WINDOW_1_1, MimicMotionNetworks, find_pose_net, window_by_name
+from .model_loaders.stableanimator import RELEASE, find_part, unet_in_folder
 from .model_loaders.svd import SVDParts
 from .networks.image_tower import build_image_tower
 from .networks.pose_net import PoseNet
 from .networks.svd_unet import build_unet
 from .networks.video_vae import build_video_vae
+from .pipelines.faces import ANTELOPE, Identity, find_network
 from .pipelines.job import SVD_NAMES
 from .pipelines.preflight import estimate, free_memory, largest_window
+from .pipelines.stableanimator_job import find_release
 from .pose.onnx_models import available_providers, choose_provider
 from .runtime import current
 from .samplers.decode import DECODE_CHUNK
@@ -133,6 +136,11 @@ def _conclusion(folders: list[str | Path]) -> Iterator[str]:
         yield f"MimicMotion: yes, with {weights.name} and windows of {window_by_name(weights)} frames"
     magicpose = find_file(MAGICPOSE, folders)
     yield f"MagicPose: no: {_missing(MAGICPOSE)}" if magicpose is None else f"MagicPose: yes, with {magicpose.name}"
+    missing = _stableanimator(folders)
+    yield f"StableAnimator: {'no: ' + ' '.join(missing) if missing else 'yes'}"
+    faces = [name for name in (Identity.face_detector, Identity.face_recogniser) if not find_network(name, folders)]
+    lost = f"no: {' and '.join(faces)} missing. {where_to_get(ANTELOPE)}" if faces else "yes"
+    yield f"faces kept by StableAnimator: {lost}"
     if current().device.type == "cuda":
         yield from _windows(window_by_name(weights) if weights else WINDOW_1_1)
 
@@ -157,6 +165,23 @@ def _mimicmotion(folders: list[str | Path]) -> tuple[Path | None, list[str]]:
     if not any(find_file(name, folders) for name in SVD_NAMES):
         missing.append(_missing(SVD_NAMES[0]))
     return weights, missing
+
+
+def _stableanimator(folders: list[str | Path]) -> list[str]:
+    """What `choreo animate --model stableanimator` lacks."""
+    missing, release = [], find_release(folders)
+    if release is None:
+        missing.append(_missing(RELEASE))
+    else:
+        try:
+            unet = unet_in_folder(release) if release.is_dir() else release
+            for part in ("pose_net", "face_encoder"):
+                find_part(unet, part)
+        except FileNotFoundError as error:
+            missing.append(str(error))
+    if not any(find_file(name, folders) for name in SVD_NAMES):
+        missing.append(_missing(SVD_NAMES[0]))
+    return missing
 
 
 def _windows(window: int) -> Iterator[str]:

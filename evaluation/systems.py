@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from ..pipelines import magicpose
+from ..pipelines import magicpose, stableanimator
 from ..pipelines.mimicmotion import Settings, animate
 from ..samplers.windows import windows
 from .protocol import Task
+
+Embed = Callable[[np.ndarray], np.ndarray | None]  # whole reference picture -> ArcFace embedding, as of pipelines.faces
 
 
 class MimicMotion:
@@ -24,6 +26,8 @@ class MimicMotion:
     A reference without a pose of its own takes the first pose.
     """
 
+    reference_frames = 1  # in every window, before those of the video
+
     def __init__(self, networks: Any, parts: Any, settings: Settings, *, fusion: bool = True) -> None:
         self.networks, self.parts, self.settings, self.fusion = networks, parts, settings, fusion
         self.window = settings.window or networks.window
@@ -31,22 +35,54 @@ class MimicMotion:
     def __call__(self, task: Task) -> Iterator[np.ndarray]:
         """One uint8 (H, W, 3) frame for every pose picture."""
         settings = replace(self.settings, seed=task.seed)
-        first = task.pose_pictures[0] if task.reference_pose is None else task.reference_pose
         for piece in self._pieces(len(task.pose_pictures)):
-            poses = chain([first], task.pose_pictures[piece])
-            yield from animate(self.networks, self.parts, task.reference, poses, settings)
+            yield from self._animate(task, task.pose_pictures[piece], settings)
+
+    def _animate(self, task: Task, pose_pictures: np.ndarray, settings: Settings) -> Iterator[np.ndarray]:
+        first = task.pose_pictures[0] if task.reference_pose is None else task.reference_pose
+        return animate(self.networks, self.parts, task.reference, chain([first], pose_pictures), settings)
 
     def borders(self, num_frames: int) -> Sequence[int]:
-        """Frames (the reference not counted) that are predicted by other windows than the frame before."""
+        """Frames of the video that are predicted by other windows than the frame before; what opens every window,
+        the reference or the first frame, is not counted."""
         if not self.fusion:
             return [piece.start for piece in self._pieces(num_frames)[1:]]
-        inside = [set(window) for window in windows(num_frames + 1, self.window, self.settings.overlap)]
-        covered = [[frame in window for window in inside] for frame in range(1, num_frames + 1)]
-        return [frame for frame in range(1, num_frames) if covered[frame] != covered[frame - 1]]
+        first = self.reference_frames
+        inside = [set(window) for window in windows(num_frames + first, self.window, self.settings.overlap)]
+        covered = [[frame in window for window in inside] for frame in range(first, num_frames + first)]
+        return [frame for frame in range(2 - first, num_frames) if covered[frame] != covered[frame - 1]]
 
     def _pieces(self, num_frames: int) -> list[slice]:
-        step = num_frames if self.fusion else self.window - 1
+        step = num_frames if self.fusion else self.window - self.reference_frames
         return [slice(start, start + step) for start in range(0, num_frames, step)]
+
+
+class StableAnimator(MimicMotion):
+    """StableAnimator under the protocol, with the face of each task's reference.
+
+    networks, parts, settings, fusion: as of :class:`MimicMotion`. embed: whose face it is.
+    Pose pictures must be in the style "stableanimator".
+    """
+
+    reference_frames = 0
+
+    def __init__(
+        self,
+        networks: Any,
+        parts: Any,
+        settings: stableanimator.Settings,
+        *,
+        fusion: bool = True,
+        embed: Embed = lambda _: None,
+    ) -> None:
+        super().__init__(networks, parts, settings, fusion=fusion)
+        self.embed = embed
+
+    def _animate(self, task: Task, pose_pictures: np.ndarray, settings: Settings) -> Iterator[np.ndarray]:
+        identity = self.embed(task.reference)
+        return stableanimator.animate(
+            self.networks, self.parts, task.reference, pose_pictures, settings, identity=identity
+        )
 
 
 class MagicPose:

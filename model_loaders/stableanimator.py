@@ -102,7 +102,7 @@ def read_stableanimator(
     """
     path = Path(unet_path)
     if path.is_dir():
-        path = _unet_in_folder(path)
+        path = unet_in_folder(path)
     weights, config = read_weights(path), read_config(path)
     _check_unet(path, weights)
     pose_path = Path(pose_net_path) if pose_net_path else find_part(path, "pose_net")
@@ -119,7 +119,8 @@ def read_stableanimator(
     )
 
 
-def _unet_in_folder(folder: Path) -> Path:
+def unet_in_folder(folder: Path) -> Path:
+    """The UNet in a folder of any layout; FileNotFoundError names what was looked for."""
     found = next((folder / name for name in UNET_NAMES if (folder / name).is_file()), None)
     if found is None:
         raise FileNotFoundError(

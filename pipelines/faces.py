@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -62,6 +63,7 @@ class Identity:
         )
 
 
-def find_network(name: str, folders: tuple[Path, ...] = ()) -> Path | None:
+def find_network(name: str, folders: Iterable[str | Path] = ()) -> Path | None:
     """A network of antelopev2 in the models folders, in both layouts that its archive leaves behind."""
+    folders = list(folders)
     return next((path for folder in FOLDERS if (path := find_file(f"{folder}{name}", folders))), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,13 +19,19 @@ from ..model_loaders.catalogue import find_file, require_file
 from ..model_loaders.stableanimator import RELEASE, StableAnimatorNetworks, load_stableanimator
 from .driving import Driving
 from .faces import Identity
-from .job import Animate, Weights
+from .job import Animate, Decode, Weights
 from .stableanimator import Settings, generate
 
 log = logging.getLogger(__name__)
 
 TRAINED_SIZES = ((512, 512), (1024, 576))  # height, width
 OTHER_NAMES = ("Animation/unet.pth", "StableAnimator")  # under which the release lies where it is not RELEASE
+
+
+def find_release(folders: Iterable[str | Path] = ()) -> Path | None:
+    """StableAnimator's release in the models folders, under any of the names that people have it under."""
+    folders = list(folders)
+    return next((path for name in (RELEASE, *OTHER_NAMES) if (path := find_file(name, folders))), None)
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,8 @@ class StableAnimatorFiles(Weights):
 
     def weights_path(self) -> Path:
         """Where the weights lie; FileNotFoundError says where they were looked for."""
-        names = (self.weights, *(OTHER_NAMES if self.weights == RELEASE else ()))
-        return next((path for name in names if (path := find_file(name, self.folders))), None) or super().weights_path()
+        found = find_release(self.folders) if self.weights == RELEASE else None
+        return found or super().weights_path()
 
     def load_own(self, weights: Path, pose_net: Path | None) -> StableAnimatorNetworks:
         """StableAnimator's own networks."""
@@ -106,3 +112,10 @@ class AnimateStableAnimator(Animate):
         """As of :class:`Animate`; the pose of the reference only served to align the others to it."""
         given = {"identity": self.embedding, "size": picture.shape[:2]}
         return partial(generate, networks, parts, self.original, driving.clip(), self.sampling, **given)
+
+
+@dataclass(frozen=True)
+class DecodeStableAnimator(Decode):
+    """Write the video of latents that a job kept because it could not write its video."""
+
+    networks: StableAnimatorFiles = field(default_factory=StableAnimatorFiles)

@@ -183,7 +183,7 @@ def test_inspect(run):
 
 def test_models_version_and_download(run):
     status, out, _ = run("models")
-    assert status == 0 and "yolox_l.onnx" in out and "StableAnimator" not in out
+    assert status == 0 and "yolox_l.onnx" in out and "FrancisRing/StableAnimator" in out
     assert run("--version")[1].startswith("choreo ")
     status, _, said = run("download nonsense")
     assert status == 1 and "is not known; known are" in said

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from choreo import cli, doctor
+from choreo.evaluation import systems
 from choreo.media.pictures import save_picture
 from choreo.media.video import probe, read_frames
 from choreo.model_loaders.tiny import (
@@ -197,3 +200,45 @@ def test_what_is_missing_is_named(job):
         animate_to_file(replace(job, size=(72, 64)))
     with pytest.raises(ValueError, match="overlap"):
         animate_to_file(replace(job, sampling=replace(QUICK, window=None, overlap=16)))
+
+
+def test_the_protocol_judges_it_with_the_face_of_every_reference(monkeypatch):
+    seen = []
+
+    def animate(_networks, _parts, _picture, poses, settings, *, identity):
+        seen.append((settings.seed, identity, [int(pose.max()) for pose in poses]))
+        return (np.full((2, 2, 3), pose.max(), np.uint8) for pose in poses)
+
+    monkeypatch.setattr(systems.stableanimator, "animate", animate)
+    poses = np.arange(1, 8, dtype=np.uint8)[:, None, None, None] * np.ones((7, 2, 2, 3), np.uint8)
+    task = SimpleNamespace(reference=poses[0], pose_pictures=poses, reference_pose=poses[0] * 50, seed=3)
+    for fusion in (True, False):
+        system = systems.StableAnimator(
+            SimpleNamespace(window=5), None, replace(QUICK, window=None), fusion=fusion, embed=lambda _: "me"
+        )
+        assert [frame.max() for frame in system(task)] == [1, 2, 3, 4, 5, 6, 7]
+        assert system.borders(9) == ([4, 5, 8] if fusion else [5])  # 0-4, 0 4-7, 0 5-8
+    assert seen == [(3, "me", [1, 2, 3, 4, 5, 6, 7]), (3, "me", [1, 2, 3, 4, 5]), (3, "me", [6, 7])]
+
+
+def test_the_command_line_knows_it(job, models, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["animate", "--model", "stableanimator", "--help"])
+    said = capsys.readouterr().out
+    assert left.value.code == 0 and "--identity-strength" in said and "--keep-face" in said
+    arguments = f"animate --model=stableanimator --reference {job.reference} --poses {job.poses} --reference-pose first"
+    arguments += f" --weights {STABLEANIMATOR_FOLDER} --svd {SVD_FOLDER} --keep-face never --size 64 64 --steps 1"
+    assert cli.main([*arguments.split(), "--output", str(job.output), "--no-side-by-side"]) == 0
+    assert probe(job.output).num_frames == 3
+
+
+def test_the_doctor_says_what_it_lacks(models):
+    report = doctor.report()
+    assert "StableAnimator: no: stable_animator is missing. Get it here: https://" in report
+    assert "faces kept by StableAnimator: no: scrfd_10g_bnkps.onnx and glintr100.onnx missing" in report
+    release = models / "stable_animator"
+    release.symlink_to(models / STABLEANIMATOR_FOLDER)
+    (models / "svd_xt.safetensors").touch()
+    assert "StableAnimator: yes" in doctor.report()
+    release.unlink()
+    (models / "svd_xt.safetensors").unlink()
