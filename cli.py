@@ -27,11 +27,14 @@ from .datasets.show import ShowDataset, describe, show_dataset
 from .doctor import report
 from .evaluation.ablation import Ablate, run_ablation
 from .evaluation.command import Evaluate, run_evaluation
+from .evaluation.magicpose import EvaluateMagicPose
+from .evaluation.stableanimator import EvaluateStableAnimator
 from .model_loaders import inspection
 from .model_loaders.catalogue import model_folders, table
 from .model_loaders.download import download
 from .pipelines.demo import Demo, run_demo
 from .pipelines.job import Animate, Decode, animate_to_file, decode_to_file
+from .pipelines.magicpose_job import AnimateMagicPose, DecodeMagicPose
 from .pipelines.pose_job import (
     AlignPoses,
     DrawPoses,
@@ -42,10 +45,18 @@ from .pipelines.pose_job import (
     find_poses,
     show_poses,
 )
+from .pipelines.stableanimator_job import AnimateStableAnimator, DecodeStableAnimator
 from .runtime import use
 from .terminal import TerminalRuntime
-from .training.command import STABLEANIMATOR_READING, train_mimicmotion, train_stableanimator
-from .training.settings import Loop, TrainMimicMotion, TrainStableAnimator
+from .training.command import (
+    MAGICPOSE_LOOP,
+    MAGICPOSE_READING,
+    STABLEANIMATOR_READING,
+    train_magicpose,
+    train_mimicmotion,
+    train_stableanimator,
+)
+from .training.settings import Loop, TrainMagicPose, TrainMimicMotion, TrainStableAnimator
 
 DISTRIBUTION = "comfyui-choreo"
 DEBUG_VARIABLE = "CHOREO_DEBUG"
@@ -78,6 +89,16 @@ def animate(job: Animate, device: Device) -> None:
     """Animate the person of a picture with the motion of a video, of poses, or of ready skeleton pictures."""
     with device.in_use():
         print(f"Wrote {animate_to_file(job)}")
+
+
+def animate_stableanimator(job: AnimateStableAnimator, device: Device) -> None:
+    """Animate the person of a picture by StableAnimator, which keeps the face (docs/stableanimator.md)."""
+    animate(job, device)
+
+
+def animate_magicpose(job: AnimateMagicPose, device: Device) -> None:
+    """Redraw the person of a picture in the poses of a clip by MagicPose, frame by frame (docs/magicpose.md)."""
+    animate(job, device)
 
 
 def pose() -> None:
@@ -140,6 +161,16 @@ def decode(job: Decode, device: Device) -> None:
         print(f"Wrote {decode_to_file(job)}")
 
 
+def decode_stableanimator(job: DecodeStableAnimator, device: Device) -> None:
+    """Write the video of latents that a job of StableAnimator kept because it could not write its video."""
+    decode(job, device)
+
+
+def decode_magicpose(job: DecodeMagicPose, device: Device) -> None:
+    """Write the video of latents that a job of MagicPose kept because it could not write its video."""
+    decode(job, device)
+
+
 def demo(job: Demo, device: Device) -> None:
     """Animate the embedded picture with the embedded video by the tiny model; needs no files and no network."""
     with device.in_use():
@@ -148,7 +179,7 @@ def demo(job: Demo, device: Device) -> None:
 
 
 def train() -> None:
-    """Train a system on your own clips: `choreo train mimicmotion` and `stableanimator`."""
+    """Train a system on your own clips: `choreo train mimicmotion`, `stableanimator` and `magicpose`."""
     _parsed(["train", "--help"])()
 
 
@@ -168,12 +199,31 @@ def train_stableanimator_command(
         print(f"Wrote {loop.output}")
 
 
+def train_magicpose_command(
+    job: TrainMagicPose, device: Device, loop: Loop = MAGICPOSE_LOOP, reading: Reading = MAGICPOSE_READING
+) -> None:
+    """Train MagicPose's appearance network and pose ControlNet; docs/training.md is the guide."""
+    with device.in_use():
+        train_magicpose(job, loop, reading)
+        print(f"Wrote {loop.output}")
+
+
 def evaluate(job: Evaluate, device: Device) -> int:
     """Judge a system on a data set by the truth; exit status 0 when the targets are reached (docs/evaluation.md)."""
     with device.in_use():
         reached, summary = run_evaluation(job)
     print(summary)
     return 0 if reached else 1
+
+
+def evaluate_stableanimator(job: EvaluateStableAnimator, device: Device) -> int:
+    """Judge StableAnimator on a data set by the truth; exit status 0 when the targets are reached."""
+    return evaluate(job, device)
+
+
+def evaluate_magicpose(job: EvaluateMagicPose, device: Device) -> int:
+    """Judge MagicPose on a data set by the truth; exit status 0 when the targets are reached (docs/evaluation.md)."""
+    return evaluate(job, device)
 
 
 def ablation(job: Ablate, device: Device) -> None:
@@ -243,6 +293,14 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "models": models,
     "download": fetch,
 }
+BY_MODEL: dict[tuple[str, str], Callable[..., int | None]] = {
+    ("animate", "stableanimator"): animate_stableanimator,
+    ("decode", "stableanimator"): decode_stableanimator,
+    ("evaluate", "stableanimator"): evaluate_stableanimator,
+    ("animate", "magicpose"): animate_magicpose,
+    ("decode", "magicpose"): decode_magicpose,
+    ("evaluate", "magicpose"): evaluate_magicpose,
+}
 POSE_COMMANDS: dict[str, Callable[..., None]] = {
     "extract": pose_extract,
     "align": pose_align,
@@ -252,6 +310,7 @@ POSE_COMMANDS: dict[str, Callable[..., None]] = {
 TRAIN_COMMANDS: dict[str, Callable[..., None]] = {
     "mimicmotion": train_mimicmotion_command,
     "stableanimator": train_stableanimator_command,
+    "magicpose": train_magicpose_command,
 }
 DATASET_COMMANDS: dict[str, Callable[..., None]] = {"build": dataset_build, "show": dataset_show}
 GROUPS = {"pose": POSE_COMMANDS, "dataset": DATASET_COMMANDS, "train": TRAIN_COMMANDS}
@@ -292,7 +351,8 @@ def _parsed(arguments: list[str]) -> Callable[[], int | None]:
     chosen, prog = COMMANDS, "choreo"
     if arguments[0] in GROUPS:
         chosen, prog, arguments = GROUPS[arguments[0]], f"choreo {arguments[0]}", arguments[1:] or ["--help"]
-    commands = {name: later(command) for name, command in chosen.items()}
+    model = _model(arguments)
+    commands = {name: later(BY_MODEL.get((name, model), command)) for name, command in chosen.items()}
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
     said = io.StringIO()
     try:
@@ -305,6 +365,16 @@ def _parsed(arguments: list[str]) -> Callable[[], int | None]:
             raise refused.__context__ from None
         sys.stderr.write(said.getvalue())
         raise
+
+
+def _model(arguments: list[str]) -> str:
+    """The value of --model, which decides on a command's other options; "" when it is left out."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == "--model":
+            return following
+        if argument.startswith("--model="):
+            return argument.partition("=")[2]
+    return ""
 
 
 def _sentence(error: Exception) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ..conditioning.picture import check_size
 from ..datasets.clips import ClipSource
@@ -32,7 +32,6 @@ from .systems import MimicMotion
 
 log = logging.getLogger(__name__)
 
-SIZES = {"mimicmotion": (576, 1024), "tiny": (128, 128)}  # width, height
 SEED = 1
 
 
@@ -70,14 +69,28 @@ class Evaluate:
     networks: Weights = field(default_factory=Weights)
     sampling: Sampling = field(default_factory=lambda: Sampling(seed=SEED))
 
+    STYLE: ClassVar[str] = "mimicmotion"
+    SIZES: ClassVar[dict[str, tuple[int, int]]] = {"mimicmotion": (576, 1024), "tiny": (128, 128)}  # width, height
+
     def settings(self) -> Settings:
         """The protocol's part; ValueError for what cannot work."""
-        width, height = self.size or SIZES[self.networks.model]
+        width, height = self.size or self.SIZES[self.networks.model]
         return Settings(self.clips, self.frames, (height, width), self.sampling.seed, self.references)
 
     def source(self) -> ClipSource:
         """The data set; the part that is held out, where it has one."""
-        return open_dataset(self.dataset, held_out=has_held_out(self.dataset), seed=self.sampling.seed)
+        held_out = has_held_out(self.dataset)
+        return open_dataset(self.dataset, held_out=held_out, seed=self.sampling.seed, style=self.STYLE)
+
+    def system(self, networks: Any, parts: Any) -> MimicMotion:
+        """The networks as the protocol wants them; ValueError when they do not suit the settings."""
+        system = MimicMotion(networks, parts, self.sampling, fusion=self.fusion)
+        check_window(system.window, system.settings.overlap)
+        return system
+
+    def sampling_words(self) -> list[str]:
+        """How frames are made, for people."""
+        return [*sampling_words(self.sampling), "latent fusion" if self.fusion else "no latent fusion"]
 
     def measures(self) -> dict[str, Measure]:
         """Measures of pictures that take weights, as far as these are there; FileNotFoundError for a named file."""
@@ -118,12 +131,11 @@ def own_detector(detection: Detection, networks: Weights) -> Detection:
     return replace(detection, detector=DETECTOR_FILE, pose_model=POSE_FILE, provider="cpu")
 
 
-def load_system(job: Evaluate, sampling: Sampling | None = None) -> MimicMotion:
+def load_system(job: Evaluate) -> Any:
     """The networks of a job as a system; ValueError when size or windows do not suit them."""
     networks, parts = job.networks.load()
-    system = MimicMotion(networks, parts, sampling or job.sampling, fusion=job.fusion)
+    system = job.system(networks, parts)
     check_size(*job.settings().size, size_multiple(networks, parts))
-    check_window(system.window, system.settings.overlap)
     return system
 
 
@@ -174,11 +186,11 @@ def weights_notes(measures: Mapping[str, Measure], distributions: Distributions)
 def describe(job: Evaluate, settings: Settings) -> dict[str, str]:
     """The protocol in words, for the reader of the numbers."""
     height, width = settings.size
-    sampling, networks = job.sampling, job.networks
+    networks = job.networks
     held_out = ", held out" if has_held_out(job.dataset) else ""
     return {
         "system": networks.model if networks.model == "tiny" else f"{networks.model} ({networks.weights})",
-        "sampling": ", ".join([*sampling_words(sampling), "latent fusion" if job.fusion else "no latent fusion"]),
+        "sampling": ", ".join(job.sampling_words()),
         "data": f"{job.dataset}{held_out}: {settings.clips} clips x {settings.frames} frames, {width}x{height}, "
         f"seed {settings.seed}",
         "measures": "per frame against the truth in floating point, mean over a clip, then mean over clips ± standard "

@@ -22,6 +22,7 @@ from choreo.evaluation.protocol import Settings, evaluate
 from choreo.evaluation.report import ClipScores, Report, Targets
 from choreo.evaluation.systems import MimicMotion
 from choreo.media.strips import strip
+from choreo.model_loaders.untrained_magicpose import write_untrained_magicpose
 from choreo.pipelines.mimicmotion import Settings as Sampling
 from choreo.pose.detect import PoseDetector
 from choreo.pose.poses import Poses
@@ -440,3 +441,15 @@ def test_the_ablation_writes_markdown(evaluation, monkeypatch, tmp_path) -> None
     assert {row.count("|") for row in rows} == {7} and list(
         chain.from_iterable(row.split("nan")[1:] for row in rows)
     ) == []
+
+
+def test_magicpose_is_evaluated_by_its_own_options(tmp_path, capsys) -> None:
+    weights = write_untrained_magicpose(tmp_path)
+    flags = ["--model", "magicpose", "--weights", str(weights), "--clips", "1", "--frames", "2", "--references", "0"]
+    flags += ["--size", "32", "32", "--steps", "1", "--targets", "none", "--device", "cpu", "--guidance", "3"]
+    assert cli.main(["evaluate", *flags, "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "DDIM, 1 steps, guidance 3 (controlnet_important), eta 0" in said
+    assert "SSIM of DisCo" in said and "wrapped PSNR of DisCo" in said and "FID (--inception), FVD (--i3d)" in said
+    content = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert content["clips"][0]["frames"] == 2 and content["means"]["result"]["change"][0] > 0

@@ -224,7 +224,7 @@ def test_pose_net_alone_in_half_precision_from_a_plain_unet(tmp_path: Path) -> N
     unet = {name: t for name, t in load_file(parts / UNET_FILE).items() if name.startswith("unet.")}
     plain = tmp_path / "svd_unet.safetensors"
     save_file({name[5:]: t for name, t in unet.items()}, plain, {"config": json.dumps({"unet": UNTRAINED_UNET})})
-    fresh = mimicmotion_start(TrainMimicMotion("puppets", parts / SVD_FOLDER, unet=plain, frames=3))
+    fresh = mimicmotion_start(TrainMimicMotion("puppets", svd=parts / SVD_FOLDER, unet=plain, frames=3))
     assert not fresh.pose_net.final_proj.weight.any()
     settings = {"train": "pose_net", "mixed_precision": "bf16", "gradient_checkpointing": True, "workers": 1}
     train(tmp_path / "run", config=None, unet=plain, steps=2, half=True, **settings)
@@ -247,11 +247,11 @@ def test_what_cannot_work_is_said_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no checkpoint of a training"):
         train(tmp_path / "run", resume=str(tmp_path))
     with pytest.raises(ValueError, match="one of --weights, --unet and --config"):
-        TrainMimicMotion("puppets", Path("svd"))
+        TrainMimicMotion("puppets", svd=Path("svd"))
     with pytest.raises(ValueError, match="steps must be at least 1"):
         Loop(steps=0)
     with pytest.raises(ValueError, match="leave out --noise-aug"):
-        TrainMimicMotion("puppets", Path("svd"), config=Path("x"), latent_cache=Path("y"), noise_aug=0.1)
+        TrainMimicMotion("puppets", svd=Path("svd"), config=Path("x"), latent_cache=Path("y"), noise_aug=0.1)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(cached_run: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from choreo.datasets.clips import Clip
 from choreo.datasets.open import open_dataset
 from choreo.datasets.puppets import Puppets
 from choreo.datasets.reading import Reading
@@ -22,9 +23,10 @@ from choreo.training import command
 from choreo.training.lean import lean
 from choreo.training.mimicmotion import MimicMotionTraining
 from choreo.training.regions import face_shares
+from choreo.training.samples import Mixed, Samples
 from choreo.training.settings import Loop, TrainMimicMotion, TrainStableAnimator
 from choreo.training.sigmas import InterpolatedCosine, stratified
-from choreo.training.stableanimator import RECIPE, IdentityUNet, choose_trained
+from choreo.training.stableanimator import RECIPE, IdentityUNet, StableAnimatorTraining, choose_trained
 from choreo.training.starts import from_mimicmotion, with_identity
 from choreo.training.step import Draws, denoising_loss, noisy_clips
 from choreo.training.windows import FaceWindows
@@ -150,6 +152,18 @@ def test_lean_training_has_the_same_loss_and_gradients() -> None:
     assert any("attn2.to_k" in name for name in frozen) and not any("processor" in name for name in frozen)
 
 
+def test_a_fresh_face_encoder_has_gradients_of_ordinary_size() -> None:
+    """One that gives zeros, as published, has norms of 10,000 and more: the adapter divides by their deviation."""
+    networks = small_networks()[0]
+    made = with_identity(networks.unet, networks.pose_net, 3, **UNTRAINED_FACE_ENCODER)
+    module = IdentityUNet(made.unet, made.pose_net, made.face_encoder)
+    choose_trained(module)
+    inputs, clips = step_inputs()
+    denoising_loss(module(**inputs), clips).mean().backward()
+    norms = [parameter.grad.norm() for parameter in module.parameters() if parameter.grad is not None]
+    assert 0 < torch.stack(norms).norm() < 100
+
+
 def test_a_start_at_mimicmotion_knows_the_drawings() -> None:
     networks = small_networks()[0]
     before, known = PoseNet(32), torch.rand(1, 3, 32, 32)
@@ -215,6 +229,37 @@ def test_folders_with_face_masks_and_lists_of_them(tmp_path: Path) -> None:
         open_dataset(tmp_path / "bad.txt")
 
 
+class Grey:
+    """Clips of a number and a size of their own."""
+
+    def __init__(self, clips: int) -> None:
+        self.clips = clips
+
+    def __len__(self) -> int:
+        return self.clips
+
+    def clip(self, index: int, num_frames: int, size: tuple[int, int], seed: int = 0) -> Clip:
+        frames = np.full((num_frames, *size, 3), index, np.uint8)
+        return Clip(frames[0], frames, frames, None, 7.0, str(index))
+
+
+def test_two_data_sets_take_turns_and_give_every_clip_once_an_epoch() -> None:
+    sizes = ((16, 16), (32, 16))
+    parts = [Samples(Grey(clips), FaceWindows(2), size) for clips, size in zip((5, 4), sizes, strict=True)]
+    mixed = Mixed(parts, per_step=2, seed=1)
+    steps = [[mixed[2 * step + row] for row in (0, 1)] for step in range(10)]
+    seen = [(tuple(first["reference"].shape[1:3]), tuple(second["reference"].shape[1:3])) for first, second in steps]
+    assert all(first == second for first, second in seen), "a step has one size"
+    turns = [first for first, _ in seen]
+    assert turns.count(sizes[0]) == 6 and turns.count(sizes[1]) == 4
+    assert sorted(turns[:5]) == sorted(turns[5:]) == sorted([sizes[0]] * 3 + [sizes[1]] * 2) and turns[:5] != turns[5:]
+    for size, clips in zip(sizes, (5, 4), strict=True):
+        references = [sample["reference"] for step in steps for sample in step]
+        own = [int(each[0, 0, 0, 0]) for each in references if tuple(each.shape[1:3]) == size]
+        assert sorted(own[:clips]) == [*range(clips)]
+    assert [int(sample["number"]) for step in steps for sample in step] == [*range(20)]
+
+
 @pytest.mark.parametrize(("asked", "clip_frames", "given"), [(1, None, 3), (9, None, 9), (1, 5, 5)])
 def test_videos_shorter_than_a_sample_are_left_out(tmp_path, monkeypatch, asked, clip_frames, given) -> None:
     class FoundError(Exception):
@@ -225,7 +270,7 @@ def test_videos_shorter_than_a_sample_are_left_out(tmp_path, monkeypatch, asked,
 
     monkeypatch.setattr(command, "open_dataset", opened)
     job = TrainMimicMotion(
-        "videos", Path("tiny"), weights=Path("any"), frames=3, clip_frames=clip_frames, size=(32, 32)
+        "videos", svd=Path("tiny"), weights=Path("any"), frames=3, clip_frames=clip_frames, size=(32, 32)
     )
     monkeypatch.setattr(command, "mimicmotion_start", lambda _job: command.load_tiny()[0])
     monkeypatch.setattr(MimicMotionTraining, "check_size", lambda *_: None)
@@ -278,11 +323,24 @@ def test_a_checkpoint_opens_as_released_weights_do(run: Path) -> None:
     assert all(torch.equal(t, again.unet.state_dict()[name]) for name, t in networks.unet.state_dict().items())
 
 
-def test_without_a_cache_or_a_face(tmp_path: Path) -> None:
+def test_two_sizes_without_a_cache_or_a_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference gets its noise, identity is zero, and the validation runs the real sampler."""
-    settings = {"steps": 1, "checkpoint_every": 1, "validate_every": 1, "unet_part": "none"}
-    train_identity(tmp_path / "run", Nobody(), **settings)
-    video = open_source(tmp_path / "run/validation/step-000001-clip-0.mp4")
+    sizes, loss = [], StableAnimatorTraining.loss
+
+    def noting(system, module, batch, generators):
+        sizes.append(tuple(batch["moments"].shape[-2:]))
+        assert not batch["identity"].any() and batch["noise_aug"].tolist() == pytest.approx([0.02])
+        return loss(system, module, batch, generators)
+
+    monkeypatch.setattr(StableAnimatorTraining, "loss", noting)
+    for index in range(8):
+        for kind in ("images", "poses"):
+            save_picture(tmp_path / f"vec/one/{kind}/{index}.png", np.full((32, 64, 3), 30 * index, np.uint8))
+    more = {"more_data": str(tmp_path / "vec"), "more_size": (32, 64), "clips": 1}
+    settings = {"steps": 2, "checkpoint_every": 2, "validate_every": 2, "unet_part": "none"}
+    train_identity(tmp_path / "run", Nobody(), **settings, **more)
+    assert sorted(sizes) == [(4, 4), (4, 8)]
+    video = open_source(tmp_path / "run/validation/step-000002-clip-0.mp4")
     assert (video.size, video.num_frames) == ((32, 128), 4)
 
 

@@ -1,20 +1,23 @@
-"""A small training run, in this process or, of MimicMotion, as `python tests/training_job.py OUTPUT SETTINGS`."""
+"""A small training run, in this process or (not StableAnimator) as `python tests/training_job.py OUTPUT SETTINGS`."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
 from choreo.model_loaders.tiny import SVD_FOLDER
 from choreo.model_loaders.untrained import UNTRAINED_FACE_ENCODER, UNTRAINED_UNET, write_untrained
+from choreo.model_loaders.untrained_magicpose import MAGICPOSE_FILE, write_untrained_magicpose
 from choreo.runtime import Runtime, use
-from choreo.training.command import train_mimicmotion, train_stableanimator
+from choreo.training.command import train_magicpose, train_mimicmotion, train_stableanimator
 from choreo.training.mimicmotion import MimicMotionTraining
-from choreo.training.settings import Loop, TrainMimicMotion, TrainStableAnimator
+from choreo.training.settings import Loop, TrainMagicPose, TrainMimicMotion, TrainStableAnimator
 
 SETTINGS = {
     "data": "puppets",
@@ -32,6 +35,7 @@ SETTINGS = {
     "validate_clips": 1,
     "validate_steps": 1,
 }
+MADE_ONCE = tempfile.TemporaryDirectory()
 
 
 def small_parts(folder: Path) -> Path:
@@ -57,9 +61,32 @@ def train_identity(output: Path, identify, **changes) -> None:
         train_stableanimator(TrainStableAnimator(**job), loop, identify=identify)
 
 
+def small_magicpose(folder: Path) -> Path:
+    """A small MagicPose in a folder; there it is put where missing."""
+    path = folder / MAGICPOSE_FILE
+    if not path.is_file():
+        made = Path(MADE_ONCE.name) / MAGICPOSE_FILE
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(made if made.is_file() else write_untrained_magicpose(MADE_ONCE.name), path)
+    return path
+
+
+def train_pairs(output: Path, **changes) -> None:
+    """Train the small MagicPose of the folder of parts beside the output folder."""
+    without = {name: value for name, value in SETTINGS.items() if name != "frames"}
+    loop, job = _split(output, without | {"weights": output.parent / "parts" / MAGICPOSE_FILE} | changes)
+    if job["weights"] == output.parent / "parts" / MAGICPOSE_FILE:
+        small_magicpose(output.parent / "parts")
+    with use(Runtime("cpu", torch.float32)):
+        train_magicpose(TrainMagicPose(**job), loop)
+
+
 def _settings(output: Path, changes: dict) -> tuple[Loop, dict]:
     parts = small_parts(output.parent / "parts")
-    settings = SETTINGS | {"svd": parts / SVD_FOLDER, "config": parts / "networks.json"} | changes
+    return _split(output, SETTINGS | {"svd": parts / SVD_FOLDER, "config": parts / "networks.json"} | changes)
+
+
+def _split(output: Path, settings: dict) -> tuple[Loop, dict]:
     for name in {"latent_cache"} & {*settings}:
         settings[name] = Path(settings[name])
     of_loop = {name: value for name, value in settings.items() if name in Loop.__dataclass_fields__}
@@ -84,4 +111,5 @@ if __name__ == "__main__":
     changes = json.loads(sys.argv[2])
     if "die" in changes:
         die_while_writing(changes.pop("die"))
-    train(Path(sys.argv[1]), **changes)
+    run = train_pairs if changes.pop("magicpose", False) else train
+    run(Path(sys.argv[1]), **changes)

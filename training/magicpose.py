@@ -88,7 +88,7 @@ class AppearanceControl(nn.Module):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PairRecipe:
     """What a step needs to know besides data; the published numbers.
 
     pose_dropout: chance of a black pose picture. noisy_reference: the reference gets the noise of the frame.
@@ -173,7 +173,7 @@ def noise_loss(
     *,
     text: torch.Tensor,
     pose_pictures: torch.Tensor,
-    recipe: Recipe = Recipe(),
+    recipe: PairRecipe = PairRecipe(),
 ) -> torch.Tensor:
     """Mean squared error of the predicted noise (Ho et al., arXiv 2006.11239, equation 14).
 
@@ -205,7 +205,7 @@ class MagicPoseTraining:
         networks: MagicPoseNetworks,
         parts: SD15Parts,
         layout: PairLayout = PairLayout(),
-        recipe: Recipe = Recipe(),
+        recipe: PairRecipe = PairRecipe(),
         *,
         lr: float = 1e-5,
         part: Part = "both",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,7 @@ HARMLESS = frozenset(
         ),
         *("batch", "accumulate"),  # the samples of a step are compared instead
         *("weights", "unet", "mimicmotion", "pose_net", "face_encoder", "config", "gradient_checkpointing"),
-        *("face_detector", "face_recogniser"),
+        *("face_detector", "face_recogniser", "base", "controlnet"),
     )
 )
 
@@ -92,24 +92,63 @@ class Loop:
 
 @dataclass(frozen=True)
 class Job:
-    """What systems on SVD are trained on, and what is the same for all of them."""
+    """What to train on, whatever the system is. Raises ValueError for values that cannot work."""
 
     data: str
     """Data set: a folder (`choreo dataset build` makes one), a .txt list of folders of pictures, or puppets."""
-    svd: Path
-    """VAE and image tower: a folder in diffusers' layout, or svd_xt*.safetensors; "tiny" is the embedded one."""
     size: tuple[int, int] = (1024, 576)
     """Height and width of the clips."""
-    frames: int = 16
-    """Frames of a sample; the window of the weights."""
+    more_data: str | None = None
+    """A second data set, of another size: every step takes its samples from one of the two."""
+    more_size: tuple[int, int] = (1024, 576)
+    """Height and width of the clips of the second data set."""
     clips: int | None = None
-    """Use only the first so many clips of the data set."""
+    """Use only the first so many clips of each data set."""
     clip_frames: int | None = None
-    """Frames to read of a clip, of which a sample takes --frames from a random start; None is as many as needed."""
+    """Frames to read of a clip, of which a sample takes its own at random; None is as many as needed."""
     reference: Literal["clip", "frame"] = "clip"
     """The reference picture: the data set's own, or any frame of the clip."""
     latent_cache: Path | None = None
-    """Folder for encoded clips: VAE and image tower see every clip once, before the training."""
+    """Folder for encoded clips: the networks that encode see every clip once, before the training."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, a third more time."""
+    half: bool = True
+    """Export weights as float16; the checkpoint itself keeps float32."""
+    validate_data: str | None = None
+    """Data set for the validation; None is --data, where it has a part that is never trained on that part."""
+    validate_clips: int = 2
+    """Clips of a validation."""
+    validate_frames: int = 24
+    """Frames of these clips."""
+    validate_steps: int = 25
+    """Sampling steps of the validation."""
+
+    def __post_init__(self) -> None:
+        for name in ("clips", "clip_frames", "validate_clips", "validate_frames", "validate_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.more_data == self.data:
+            raise ValueError(f"more_data must be another data set than data, {self.data}.")
+
+    @property
+    def data_sets(self) -> dict[str, tuple[int, int]]:
+        """Each data set and the size of its clips."""
+        return {self.data: self.size} | ({} if self.more_data is None else {self.more_data: self.more_size})
+
+    @property
+    def read_frames(self) -> int:
+        """Frames that are read of a clip."""
+        return self.clip_frames or 1
+
+
+@dataclass(frozen=True)
+class SVDJob(Job):
+    """What systems on Stable Video Diffusion have in common."""
+
+    svd: Path = field(kw_only=True)
+    """VAE and image tower: a folder in diffusers' layout, or svd_xt*.safetensors; "tiny" is the embedded one."""
+    frames: int = 16
+    """Frames of a sample; the window of the weights."""
     dropout: float = 0.1
     """Chance of dropping the embedding, the latents, and both at once, each."""
     noise_aug: float | None = None
@@ -120,25 +159,11 @@ class Job:
     """SVD's conditioning on the amount of motion."""
     pose_net_lr: float | None = None
     """Learning rate of PoseNet, where it differs."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice instead of keeping them: less memory, a third more time."""
-    half: bool = True
-    """Export weights as float16; the checkpoint itself keeps float32."""
-    validate_data: str | None = None
-    """Data set for the validation; None is --data, of the puppets those that are never trained on."""
-    validate_clips: int = 2
-    """Clips of a validation."""
-    validate_frames: int = 24
-    """Frames of these clips."""
-    validate_steps: int = 25
-    """Sampling steps of the validation."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.frames < 2:
             raise ValueError(f"frames must be at least 2, got {self.frames}.")
-        for name in ("clips", "clip_frames", "validate_clips", "validate_frames", "validate_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if not 0 <= self.dropout <= 1 / 3:
             raise ValueError(
                 f"dropout must be between 0 and 1/3, as it is the chance of each of three, got {self.dropout}."
@@ -165,7 +190,7 @@ def _one_start(**starts: Path | None) -> None:
 
 
 @dataclass(frozen=True)
-class TrainMimicMotion(Job):
+class TrainMimicMotion(SVDJob):
     """What to train MimicMotion on and from. Raises ValueError for values that cannot work."""
 
     weights: Path | None = None
@@ -193,7 +218,7 @@ class TrainMimicMotion(Job):
 
 
 @dataclass(frozen=True)
-class TrainStableAnimator(Job):
+class TrainStableAnimator(SVDJob):
     """What to train StableAnimator on and from. Raises ValueError for values that cannot work."""
 
     size: tuple[int, int] = (512, 512)
@@ -227,3 +252,40 @@ class TrainStableAnimator(Job):
     def __post_init__(self) -> None:
         super().__post_init__()
         _one_start(weights=self.weights, unet=self.unet, mimicmotion=self.mimicmotion, config=self.config)
+
+
+@dataclass(frozen=True)
+class TrainMagicPose(Job):
+    """What to train MagicPose on and from. Raises ValueError for values that cannot work."""
+
+    size: tuple[int, int] = (512, 512)
+    """Height and width of the frames."""
+    stage: Literal[1, 2] = 2
+    """1 is the appearance network alone (appearance control pretraining), 2 with the pose ControlNet
+    (appearance-disentangled pose control)."""
+    weights: Path | None = None
+    """MagicPose weights to start from: control_sd15_ini.ckpt (stage 1), model_state-10000.th (stage 2), any whole
+    checkpoint, or a MagicPose.safetensors of an earlier run; None starts from --base."""
+    base: Path | None = None
+    """Stable Diffusion 1.5, a single file or a diffusers folder: its UNet, VAE and text encoder in the place of those
+    of --weights; without --weights the appearance network starts as a copy of its UNet."""
+    controlnet: Path | None = None
+    """Pose ControlNet that stage 2 starts from, in the place of that of --weights; control_v11p_sd15_openpose.pth is
+    looked for where neither has one."""
+    train: Literal["both", "appearance", "controlnet"] = "both"
+    """Which of the two networks to train."""
+    fix_hint: bool = False
+    """Leave the ControlNet's encoder of pose pictures as it is."""
+    pose_dropout: float = 0.0
+    """Chance of a black pose picture."""
+    noisy_reference: bool = False
+    """The appearance network sees the reference as noisy as the frame, instead of clean."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights is None and self.base is None:
+            raise ValueError("Name --weights or --base: what the training starts from.")
+        if self.stage == 1 and (self.train == "controlnet" or self.controlnet is not None):
+            raise ValueError("Stage 1 has no ControlNet: use --stage 2, or leave out what is said of a ControlNet.")
+        if not 0 <= self.pose_dropout <= 1:
+            raise ValueError(f"pose_dropout must be between 0 and 1, got {self.pose_dropout}.")

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..model_loaders.assemble import assemble, without_prefix
+from ..model_loaders.catalogue import require_file, where_to_get
+from ..model_loaders.magicpose import (
+    CONTROLNET_NAME,
+    MagicPoseNetworks,
+    MagicPoseWeights,
+    check_complete,
+    read_magicpose,
+)
 from ..model_loaders.mimicmotion import MimicMotionNetworks, config_of_unet, load_mimicmotion, read_pose_net
 from ..model_loaders.recognise import not_what_was_expected, recognise
+from ..model_loaders.sd15 import SD15Parts, read_controlnet, read_sd15
 from ..model_loaders.stableanimator import StableAnimatorNetworks, load_stableanimator
 from ..model_loaders.weights import read_config, read_weights
+from ..networks.appearance import HEAD
 from ..networks.face_encoder import FusionFaceId
 from ..networks.id_attention import install_id_adapter
 from ..networks.pose_net import PoseNet
 from ..networks.svd_unet import build_unet
-from .settings import TrainMimicMotion, TrainStableAnimator
+from .settings import TrainMagicPose, TrainMimicMotion, TrainStableAnimator
 
 
 def mimicmotion_start(job: TrainMimicMotion) -> MimicMotionNetworks:
@@ -50,6 +63,33 @@ def stableanimator_start(job: TrainStableAnimator) -> StableAnimatorNetworks:
     return with_identity(unet, pose_net, job.frames, **sizes)
 
 
+def magicpose_start(job: TrainMagicPose) -> tuple[MagicPoseNetworks, SD15Parts]:
+    """MagicPose's networks as a job says, without a ControlNet for stage 1, and what encodes pictures and texts."""
+    found = _magicpose_of_base(job) if job.weights is None else read_magicpose(job.weights, job.controlnet, job.base)
+    if job.stage == 1:
+        found = replace(found, controlnet=None)
+    elif found.controlnet is None:
+        raise FileNotFoundError(
+            f"{job.weights} holds no pose ControlNet for stage 2, and none was found in the models folders: name one "
+            f"with --controlnet. {where_to_get(CONTROLNET_NAME)}"
+        )
+    return found.build_networks(), found.build_parts()
+
+
+def _magicpose_of_base(job: TrainMagicPose) -> MagicPoseWeights:
+    """A plain Stable Diffusion 1.5 whose UNet is the appearance network too, as `control_sd15_ini.ckpt` has it."""
+    parts = read_sd15(job.base)
+    check_complete(job.base, parts)
+    unet = parts["unet"]
+    same = {name: tensor for name, tensor in unet.weights.items() if not name.startswith(HEAD)}
+    controlnet = None
+    if job.stage == 2:
+        controlnet = read_controlnet(job.controlnet or require_file(CONTROLNET_NAME), unet.config)
+    return MagicPoseWeights(
+        unet, replace(unet, weights=same), controlnet, parts["vae"], parts["text_encoder"], tokenizer=None
+    )
+
+
 def with_identity(unet: Any, pose_net: PoseNet, window: int, **sizes: int) -> StableAnimatorNetworks:
     """StableAnimator out of SVD's UNet, which gets the identity adapter in place, and a PoseNet.
 
@@ -57,9 +97,10 @@ def with_identity(unet: Any, pose_net: PoseNet, window: int, **sizes: int) -> St
     """
     install_id_adapter(unet)
     width = unet.config.cross_attention_dim
-    return StableAnimatorNetworks(
-        unet, pose_net, FusionFaceId(**{"cross_attention_dim": width, "clip_embeddings_dim": width, **sizes}), window
-    )
+    encoder = FusionFaceId(**{"cross_attention_dim": width, "clip_embeddings_dim": width, **sizes})
+    # Published encoders start with zeros here. The adapter divides by the deviation of what comes of them.
+    nn.init.xavier_uniform_(encoder.fusion_model.proj_out.weight)
+    return StableAnimatorNetworks(unet, pose_net, encoder, window)
 
 
 def from_mimicmotion(networks: MimicMotionNetworks, **sizes: int) -> StableAnimatorNetworks:

@@ -41,6 +41,10 @@ class TrainingSystem(Protocol):
     """The networks that encode."""
     layout: Layout
 
+    def check_size(self, size: tuple[int, int]) -> None:
+        """ValueError for a size (height, width) that the networks cannot have."""
+        ...
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser, each with its learning rate and a name; only what is trained."""
         ...
