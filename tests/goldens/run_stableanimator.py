@@ -24,6 +24,7 @@ from choreo.quirks import PUBLISHED_STABLEANIMATOR
 from choreo.runtime import Runtime, use
 from choreo.samplers.decode import decode_frames
 from choreo.samplers.euler import denoised_from_v, euler_step
+from choreo.samplers.face_optimisation import FaceOptimisation, FaceOptimiser
 from choreo.samplers.sigmas import initial_scale, karras_sigmas, timesteps
 from choreo.samplers.windows import LatentFusion, window_weights, windows
 from torch import nn
@@ -32,6 +33,7 @@ from .cases import Case
 from .networks import network
 from .registry import runner
 from .run_mimicmotion import recorded_noise
+from .run_stableanimator_face import extractor, face_target
 from .tables import tables_from_frame
 
 
@@ -277,3 +279,19 @@ def pipeline(case: Case) -> dict:
         latents = outputs[f"latents_step_{settings.steps - 1}"][0]
         first = next(decode_frames(networks[1].vae, latents, settings.decode_chunk))
     return outputs | {"frame0_float": first.permute(2, 0, 1)}
+
+
+@runner("stableanimator/pipeline_hjb")
+def pipeline_hjb(case: Case) -> dict:
+    config, networks = case.config, pipeline_networks(case)
+    settings = FaceOptimisation(
+        config["start_refine_step"],
+        config["end_refine_step"],
+        config["num_optimization_iter"],
+        config["eta_scheduler"],
+        config["decode_chunk_size"],
+    )
+    vae, steps = networks[1].vae, config["num_inference_steps"]
+    with use(Runtime("cpu", torch.float32)):
+        refine = FaceOptimiser(vae, extractor(case), face_target(case), settings=settings, steps=steps)
+        return run_pipeline(case, networks, refine=refine)
