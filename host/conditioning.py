@@ -38,6 +38,18 @@ class Strengths:
 
 
 @dataclass(frozen=True)
+class Face:
+    """What StableAnimator is conditioned on besides.
+
+    embedding:     (D) float32, raw ArcFace embedding, not normalised; zeros, as published, carry no identity.
+    whole_picture: uint8 (h, w, 3) RGB of any size, what CLIP sees in place of the picture that is animated.
+    """
+
+    embedding: np.ndarray
+    whole_picture: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Conditioned:
     """What samplers take: CONDITIONING twice and a LATENT; of MimicMotion, its first frame is the reference."""
 
@@ -55,24 +67,25 @@ def condition(
     pose_pictures: Iterable[np.ndarray],
     noise: Noise,
     strengths: Strengths = Strengths(),
-    identity: np.ndarray | None = None,
+    face: Face | None = None,
 ) -> Conditioned:
     """Condition a MODEL on a picture and pose pictures; every network is loaded by the host when used.
 
     picture, pose_pictures: uint8 (H, W, 3) RGB of one size; for MimicMotion, pose 0 belongs to the picture.
     noise: called once with (1, 3, H, W), as in :func:`.conditioning.mimicmotion.condition`.
-    identity: for StableAnimator, and only for it: (D) float32 ArcFace embedding, not normalised; zeros without a face.
+    face: for StableAnimator, and only for it.
     Raises ValueError for other models, sizes that do not fit, and too few poses.
     """
-    parts = parts_of(model, MIMICMOTION if identity is None else STABLEANIMATOR)
+    parts = parts_of(model, MIMICMOTION if face is None else STABLEANIMATOR)
     check_picture(picture)
     check_size(*picture.shape[:2], size_multiple(model))
     pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
     augmented = to_signed(pixels) + strengths.noise_aug_strength * noise(*pixels.shape)
-    embeds = embed_picture(clip_vision, picture, strengths.clip_method, context_size(model))
+    seen = picture if face is None or face.whole_picture is None else face.whole_picture
+    embeds = embed_picture(clip_vision, seen, strengths.clip_method, context_size(model))
     context = embeds * strengths.image_embed_strength
-    if identity is not None:
-        context = torch.cat([context, encode_face(parts, identity, embeds)], 1)
+    if face is not None:
+        context = torch.cat([context, encode_face(parts, face.embedding, embeds)], 1)
     latents = encode_picture(vae, augmented)
     features = encode_poses(parts.pose_net, pose_pictures, picture.shape[:2])
     reference_frames = int(parts.system == MIMICMOTION)

@@ -34,7 +34,7 @@ from .progress import HostRuntime, tell
 
 WRAPPER = "choreo_faces"
 DECODER = "decoder."
-NUMBERS_PER_PIXEL = 2048  # that a gradient through the decoder keeps of each frame of a chunk
+NUMBERS_PER_PIXEL = 2200  # that the decoder's gradient keeps of each frame of a chunk; docs/face_optimisation.md
 UNUSED = "mid_block.attentions."  # of a decoder with one layer a block: diffusers builds it, and does not run it
 
 
@@ -166,14 +166,28 @@ def _sample_with_faces(  # noqa: PLR0917 - as the host calls it
         _leave_inference_mode(networks.decoder.model)
         _leave_inference_mode(networks.recogniser.model)
         optimiser = FaceOptimiser(vae, networks.recogniser.model, target, settings=settings, steps=len(sigmas) - 1)
-    element = torch.finfo(getattr(torch, settings.dtype)).bits // 8
-    needed = element * NUMBERS_PER_PIXEL * size[0] * size[1] * min(settings.chunk, len(noise))
+    needed = _checked_memory(settings, size, min(settings.chunk, len(noise)))
     refine = partial(_refined, guider, optimiser, _Loading(networks, needed), sigmas)
     before = guider.model_options.get("sampler_post_cfg_function", [])
     guider.model_options["sampler_post_cfg_function"] = [*before, refine]
     samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
     tell(optimiser.report())
     return samples
+
+
+def _checked_memory(settings: FaceOptimisation, size: tuple[int, int], frames: int) -> int:
+    """Bytes that a chunk of frames needs; MemoryError with what would fit when the device has not that much at all."""
+    of_frame = torch.finfo(getattr(torch, settings.dtype)).bits // 8 * NUMBERS_PER_PIXEL * size[0] * size[1]
+    there = mm.get_total_memory(mm.get_torch_device())
+    if frames * of_frame > there and not settings.offload:
+        fits = int(there // of_frame)
+        advice = f"a chunk of {fits}" if fits else "a smaller video"
+        raise MemoryError(
+            f"Face Optimisation needs {frames * of_frame / 2**30:.1f} GiB for a chunk of {frames} frames of "
+            f"{size[1]}x{size[0]} in {settings.dtype}, the device has {there / 2**30:.1f}: choose {advice}, dtype "
+            "bfloat16, or offload."
+        )
+    return frames * of_frame
 
 
 def _refined(

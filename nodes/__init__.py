@@ -9,7 +9,7 @@ from comfy_api.latest import ComfyExtension, io
 
 TOPICS = (
     *("pose", "pose_edit", "pose_draw", "pose_files", "faces"),
-    *("loaders", "conditioning", "sampling", "stableanimator", "magicpose", "video", "demo"),
+    *("loaders", "conditioning", "sampling", "stableanimator", "face_optimisation", "magicpose", "video", "demo"),
 )
 
 

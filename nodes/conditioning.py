@@ -15,6 +15,7 @@ from ..host.progress import followed, on_host
 from .sockets import as_poses, check_images, poses_input, to_frame, to_frames
 
 CATEGORY = "Choreo/Conditioning"
+FILTERS = ("bilinear", "lanczos")
 
 
 class ChoreoFitPicture(io.ComfyNode):
@@ -27,8 +28,8 @@ class ChoreoFitPicture(io.ComfyNode):
             node_id="ChoreoFitPicture",
             display_name="Fit Picture",
             category=CATEGORY,
-            description="Resizes and crops a picture to a size that MimicMotion can animate, as published. Find the "
-            "pose of the picture in the result, not in the original.",
+            description="Resizes and crops a picture to a size that can be animated, as published. Find the pose of "
+            "the picture in the result, not in the original.",
             inputs=[
                 io.Image.Input("picture", tooltip="The person to animate."),
                 io.Int.Input(
@@ -53,6 +54,13 @@ class ChoreoFitPicture(io.ComfyNode):
                     max=8192,
                     tooltip="Pixels, in place of resolution; 0: as resolution says.",
                 ),
+                io.Combo.Input(
+                    "filter",
+                    options=list(FILTERS),
+                    default=FILTERS[0],
+                    optional=True,
+                    tooltip="bilinear: as published for MimicMotion. lanczos: as published for StableAnimator.",
+                ),
             ],
             outputs=[
                 io.Image.Output("IMAGE", display_name="IMAGE", tooltip="The picture at the size of the video."),
@@ -60,19 +68,22 @@ class ChoreoFitPicture(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, picture: torch.Tensor, resolution: int, width: int, height: int) -> io.NodeOutput:
+    def execute(
+        cls, picture: torch.Tensor, resolution: int, width: int, height: int, filter: str = FILTERS[0]
+    ) -> io.NodeOutput:
         """Cover the size, cut out the centre."""
-        from ..conditioning.picture import cover_crop, video_size
+        from ..conditioning.picture import cover_crop, lanczos_fit, video_size
 
         frame = single_picture(picture)
         usual = video_size(*frame.shape[:2], resolution)
-        fitted = cover_crop(frame, (height or usual[0], width or usual[1]))
-        return io.NodeOutput(torch.from_numpy(fitted)[None].float() / 255)
+        fit = lanczos_fit if filter == "lanczos" else cover_crop
+        fitted = fit(frame, (height or usual[0], width or usual[1]))
+        return io.NodeOutput(torch.from_numpy(np.array(fitted))[None].float() / 255)
 
 
 def single_picture(images: torch.Tensor) -> np.ndarray:
     """The picture of an IMAGE, uint8 (H, W, 3) RGB; ValueError when there are several."""
-    check_images(images, "picture")
+    images = check_images(images, "picture")
     if len(images) != 1:
         raise ValueError(f"One picture is needed here, the IMAGE holds {len(images)}; choose one of them.")
     return to_frame(images[0])
@@ -186,8 +197,8 @@ def condition_clip(seed: int, picture: torch.Tensor, poses: Any, **inputs: Any) 
 def conditioned(seed: int, frame: np.ndarray, pictures: Iterator[np.ndarray], **inputs: Any) -> tuple[Any, Any]:
     """Run :func:`.host.conditioning.condition` on the values of widgets: what it gives, and the noise of the seed.
 
-    frame, pictures: the picture and the pose pictures. inputs: model, vae, clip_vision, `identity` where there is one,
-    and the values of :func:`strength_inputs` and :func:`svd_inputs`.
+    frame, pictures: the picture and the pose pictures. inputs: model, vae, clip_vision, `face` for
+    StableAnimator (:class:`.host.conditioning.Face`), and the values of :func:`strength_inputs` and :func:`svd_inputs`.
     """
     from ..host.conditioning import Strengths, condition
     from ..samplers.svd import PoseUse, seeded_noise
@@ -197,7 +208,7 @@ def conditioned(seed: int, frame: np.ndarray, pictures: Iterator[np.ndarray], **
     if start > end:
         raise ValueError(f"pose_start ({start}) must not be above pose_end ({end}).")
     use = PoseUse(inputs.pop("pose_strength"), start, end)
-    identity, noise = inputs.pop("identity", None), seeded_noise(seed)
+    face, noise = inputs.pop("face", None), seeded_noise(seed)
     with on_host():
         found = condition(
             *networks,
@@ -205,7 +216,7 @@ def conditioned(seed: int, frame: np.ndarray, pictures: Iterator[np.ndarray], **
             pose_pictures=pictures,
             noise=noise,
             strengths=Strengths(pose_use=use, **inputs),
-            identity=identity,
+            face=face,
         )
     return found, noise
 

@@ -12,9 +12,20 @@ from ..host import folders
 from ..host.progress import followed, on_host
 from ..pose.masks import SHAPES
 from ..pose.onnx_models import PROVIDERS
-from .sockets import ChoreoFaceAnalyser, FaceFiles, as_poses, poses_input
+from .sockets import (
+    ChoreoFace,
+    ChoreoFaceAnalyser,
+    FaceFiles,
+    FaceIdentity,
+    as_poses,
+    check_images,
+    poses_input,
+    to_frames,
+)
 
 CATEGORY = "Choreo/Face"
+WITHOUT_FACE = {"stop": "stop", "go on": "zeros"}
+CHANNEL_ORDERS = {"as trained": "bgr", "released": "released"}
 
 
 class ChoreoLoadFaceAnalyser(io.ComfyNode):
@@ -37,14 +48,14 @@ class ChoreoLoadFaceAnalyser(io.ComfyNode):
                     options=names,
                     default=folders.preferred(names, "scrfd_10g_bnkps.onnx"),
                     tooltip="Network that finds faces: scrfd_10g_bnkps.onnx of antelopev2. "
-                    "The built-in one only sees puppets like those of the demo.",
+                    "The built-in one sees nobody; it only shows that all works.",
                 ),
                 io.Combo.Input(
                     "recogniser",
                     options=names,
                     default=folders.preferred(names, "glintr100.onnx"),
                     tooltip="Network that recognises faces: glintr100.onnx of antelopev2. "
-                    "The built-in one only knows puppets like those of the demo.",
+                    "The built-in one knows nobody; it only shows that all works.",
                 ),
                 io.Combo.Input(
                     "provider",
@@ -81,6 +92,56 @@ class ChoreoLoadFaceAnalyser(io.ComfyNode):
         return io.NodeOutput(FaceFiles(detector_path, recogniser_path, provider))
 
 
+class ChoreoFaceIdentity(io.ComfyNode):
+    """Whose face it is."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Widgets and sockets."""
+        return io.Schema(
+            node_id="ChoreoFaceIdentity",
+            display_name="Face Identity",
+            category=CATEGORY,
+            description="Finds the face in a picture and what makes it somebody's, for StableAnimator. The largest "
+            "face counts; several pictures of one person are averaged.",
+            inputs=[
+                io.Image.Input(
+                    "pictures",
+                    tooltip="The person's face from the front, as large and sharp as there is one: the picture before "
+                    "it is fitted, or other pictures of the same person.",
+                ),
+                ChoreoFaceAnalyser.Input("face_analyser", tooltip="The networks, from Load Face Analyser."),
+                io.Combo.Input(
+                    "without_face",
+                    options=list(WITHOUT_FACE),
+                    default="stop",
+                    tooltip="When no picture shows a usable face: stop with a message, or go on without identity.",
+                ),
+                io.Combo.Input(
+                    "channel_order",
+                    options=list(CHANNEL_ORDERS),
+                    default="as trained",
+                    tooltip="as trained: what the network was trained with. released: red and blue swapped, as "
+                    "StableAnimator's published program has it; only to compare with it.",
+                ),
+            ],
+            outputs=[ChoreoFace.Output("face", display_name="face", tooltip="Whose face it is, for the conditioning.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, pictures: torch.Tensor, face_analyser: FaceFiles, without_face: str, channel_order: str
+    ) -> io.NodeOutput:
+        """Open the networks, look at the pictures, close them."""
+        from ..pose.identity import face_embedding
+
+        frames = to_frames(check_images(pictures, "pictures"))
+        options = {"without_face": WITHOUT_FACE[without_face], "channel_order": CHANNEL_ORDERS[channel_order]}
+        with on_host(), face_analyser.open() as networks:
+            found = face_embedding(followed(frames, "looking at faces", len(pictures)), networks, **options)
+        return io.NodeOutput(FaceIdentity(found))
+
+
 class ChoreoFaceMask(io.ComfyNode):
     """White where faces are."""
 
@@ -105,8 +166,8 @@ class ChoreoFaceMask(io.ComfyNode):
                     "without_face",
                     options=["black", "white"],
                     default="black",
-                    tooltip="Masks of frames without a face. black: there is nothing; Face Optimisation leaves such "
-                    "frames out. white: everything, as published for training.",
+                    tooltip="Masks of frames without a face. black: there is nothing. white: everything, as published. "
+                    "Face Optimisation leaves both alone.",
                 ),
                 io.Int.Input(
                     "width",
@@ -142,4 +203,4 @@ class ChoreoFaceMask(io.ComfyNode):
         return io.NodeOutput(torch.from_numpy(found).float())
 
 
-NODES = [ChoreoLoadFaceAnalyser, ChoreoFaceMask]
+NODES = [ChoreoLoadFaceAnalyser, ChoreoFaceIdentity, ChoreoFaceMask]

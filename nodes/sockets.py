@@ -2,7 +2,7 @@
 
 CHOREO_POSES is a :class:`Poses`; every input that takes it takes POSE_KEYPOINT too. CHOREO_DETECTOR is
 :class:`DetectorFiles` and CHOREO_FACE_ANALYSER :class:`FaceFiles`: names of files, no open session, so that nothing
-stays in memory after a run. CHOREO_FACE is what Face Identity found.
+stays in memory after a run. CHOREO_FACE is :class:`FaceIdentity`.
 """
 
 from __future__ import annotations
@@ -62,6 +62,13 @@ class FaceFiles:
         return FaceAnalyser(self.detector, self.recogniser, self.provider)
 
 
+@dataclass(frozen=True, eq=False)
+class FaceIdentity:
+    """Somebody's face as ArcFace sees it, (512) float32, not normalised; zeros where no identity is to be kept."""
+
+    embedding: np.ndarray
+
+
 def poses_input(tooltip: str, name: str = "poses", *more: type, optional: bool = False) -> io.MultiType.Input:
     """An input for CHOREO_POSES or POSE_KEYPOINT (or the types `more`, which come first)."""
     return io.MultiType.Input(name, [*more, ChoreoPoses, PoseKeypoint], tooltip=tooltip, optional=optional)
@@ -89,7 +96,12 @@ def as_poses(value: Any) -> Poses:
 
 
 def check_images(images: torch.Tensor, what: str = "IMAGE input") -> torch.Tensor:
-    """An IMAGE (frames, H, W, 3 or more) of at least one frame, as it is; ValueError otherwise."""
+    """An IMAGE (frames, H, W, 3 or more) of at least one frame, as it is, or grey (1 channel) as three equal ones.
+
+    Raises ValueError for anything else.
+    """
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images.expand(-1, -1, -1, 3)
     if images.ndim != 4 or images.shape[-1] < 3 or 0 in images.shape:
         raise ValueError(
             f"The {what} is empty or no pictures: expected frames x height x width x 3, got {tuple(images.shape)}."

@@ -78,7 +78,7 @@ def core(
     """
     stableanimator, runtime = host.module("pipelines.stableanimator"), host.module("runtime")
     settings = stableanimator.Settings(**{"steps": STEPS} | settings)
-    with torch.inference_mode(), runtime.use(runtime.Runtime("cpu", torch.float32)):
+    with torch.no_grad(), runtime.use(runtime.Runtime("cpu", torch.float32)):
         return stableanimator.generate(
             *core_networks(host),
             picture(),

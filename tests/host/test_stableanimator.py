@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from .harness import Host, Value
-from .stableanimator_job import clip, core, face, give_files, loaders, written
-from .svd_job import SIZE, pose_pictures, relative, unscaled
+from .stableanimator_job import clip, core, core_networks, face, give_files, loaders, written
+from .svd_job import SIZE, image, pose_pictures, relative, unscaled
 from .svd_job import clip as mimicmotion_clip
 from .svd_job import loaders as mimicmotion_loaders
 from .test_bad_input import check_sentence
@@ -60,6 +60,27 @@ def test_the_strength_of_the_identity_is_the_cores(host: Host) -> None:
     found = sampled(host, stock_graph(poses, **half))
     assert relative(found, unscaled(wanted)) < 1e-3
     assert relative(sampled(host, stock_graph(poses, noise_aug_strength=0.0)), found) > 0.05
+
+
+def test_a_picture_that_has_to_be_cut_is_prepared_as_in_the_core(host: Host) -> None:
+    whole = np.random.default_rng(5).integers(0, 256, (90, 100, 3), dtype=np.uint8)
+    poses = pose_pictures(2)
+    fit = {"picture": image(whole), "width": SIZE[1], "height": SIZE[0], "filter": "lanczos"}
+    inputs = clip(poses, noise_aug_strength=0.0) | {"picture": ("fit", 0), "whole_picture": image(whole)}
+    graph = loaders() | {
+        "fit": ("ChoreoFitPicture", fit),
+        "condition": ("ChoreoStableAnimatorConditioning", inputs),
+    }
+    result = host.queue(graph)
+    assert result.error is None
+    positive = result.outputs["condition"][0][0]
+    core, runtime = host.module("conditioning.stableanimator"), host.module("runtime")
+    with torch.no_grad(), runtime.use(runtime.Runtime("cpu", torch.float32)):
+        noise = {"noise": lambda *shape: torch.zeros(shape), "size": SIZE, "identity": face()}
+        wanted = core.condition(*core_networks(host), whole, poses, **noise)
+    assert relative(positive[0], wanted.image_embeds) < 1e-4
+    assert relative(positive[1]["concat_latent_image"], wanted.image_latents) < 1e-4
+    assert (positive[1]["fps"] - 1, positive[1]["motion_bucket_id"]) == tuple(wanted.time_ids[0, :2].tolist())
 
 
 def test_the_face_matters_and_a_loaded_model_keeps_nothing_of_it(host: Host) -> None:
