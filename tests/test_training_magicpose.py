@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 from choreo.conditioning.magicpose import MagicPoseConditioning, encode_poses
+from choreo.datasets.clips import Clip
+from choreo.datasets.published import TEST_SET, TRAIN_SET
 from choreo.datasets.puppets import Puppets
+from choreo.media.pictures import save_picture
 from choreo.media.video import open_source
 from choreo.model_loaders.magicpose import APPEARANCE_PREFIX, POSE_PREFIX, load_magicpose
 from choreo.model_loaders.recognise import recognise
@@ -37,6 +40,7 @@ from choreo.training.magicpose import (
 )
 from choreo.training.settings import TrainMagicPose
 from choreo.training.starts import magicpose_start
+from choreo.training.validation import Validation
 from safetensors.torch import load_file, save_file
 
 from .test_training import curve, same, started
@@ -314,6 +318,41 @@ def open_metadata(path: Path) -> str:
 
     with safe_open(path, "pt") as file:
         return file.metadata()["config"]
+
+
+def test_tiktok_is_trained_on_and_its_test_set_validates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Clip] = []
+    animated = MagicPoseTraining.animate
+
+    def animate_with(system, weights, clip, seed):
+        shown.append(clip)
+        return animated(system, weights, clip, seed)
+
+    monkeypatch.setattr(MagicPoseTraining, "animate", animate_with)
+    clip = Puppets(style="classic").clip(0, 4, (48, HEIGHT))
+    for part, poses in (TRAIN_SET, TEST_SET):
+        for number in range(4):
+            save_picture(tmp_path / "set" / part / "00001" / f"{number:04d}.png", clip.frames[number])
+            save_picture(tmp_path / "set" / poses / "00001" / f"{number:04d}.png", clip.pose_pictures[number])
+    train_pairs(tmp_path / "run", data=str(tmp_path / "set"), clips=None, steps=1, validate_every=1, stage=2)
+    (seen,) = shown
+    middle = clip.frames[:, 8:40]
+    assert np.array_equal(seen.reference, middle[0]) and np.array_equal(seen.frames, middle[1:])
+    assert np.array_equal(seen.pose_pictures, clip.pose_pictures[1:, 8:40])
+
+
+def test_validating_leaves_the_frozen_networks_as_they_were(tmp_path: Path) -> None:
+    frozen = torch.nn.Linear(3, 3).requires_grad_(False)
+    before = frozen.weight.clone()
+    clip = Puppets().clip(0, 2, (HEIGHT, WIDTH))
+
+    def animate_in_half(_weights, clip, _seed):
+        frozen.half()
+        return clip.frames
+
+    system = SimpleNamespace(frozen=(frozen,), animate=animate_in_half)
+    assert Validation(system, [clip], tmp_path)({}, 1)["validation SSIM"] == 1
+    assert torch.equal(frozen.weight, before)
 
 
 def test_what_cannot_work_is_said_in_a_sentence(tmp_path: Path) -> None:

@@ -27,12 +27,12 @@ class Validation:
 
     def __call__(self, weights: Mapping[str, torch.Tensor], step: int) -> dict[str, float]:
         """Mean PSNR in dB and SSIM over all clips, and the PSNR of the reference picture held still."""
-        before = [(module, next(module.parameters()).device) for module in self.system.frozen]
+        before = [_Kept(module) for module in self.system.frozen]
         try:
             scores = [self._one(weights, step, number, clip) for number, clip in enumerate(self.clips)]
         finally:
-            for module, device in before:  # the sampler leaves them on the CPU, in its own dtype
-                torch.nn.Module.to(module, device, torch.float32)  # diffusers' own `to` warns without cause
+            for kept in before:  # the sampler leaves them on the CPU, in its own dtype
+                kept.restore()
         means = np.mean(scores, axis=0)
         names = ("validation PSNR", "validation SSIM", "validation PSNR of the reference")
         return dict(zip(names, means.tolist(), strict=True))
@@ -49,6 +49,19 @@ class Validation:
             float(ssim(found, clip.frames).mean()),
             float(psnr(still, clip.frames).mean()),
         )
+
+
+class _Kept:
+    """A network as it is, float32, to be brought back to the same bits and place."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module, self.device = module, next(module.parameters()).device
+        self.weights = {name: tensor.cpu() for name, tensor in module.state_dict().items()}
+
+    def restore(self) -> None:
+        """Undo changes of dtype and device."""
+        torch.nn.Module.to(self.module, self.device, torch.float32)  # diffusers' own `to` warns without cause
+        self.module.load_state_dict(self.weights)
 
 
 def validation_clips(source: ClipSource, number: int, frames: int, size: tuple[int, int]) -> list[Clip]:
