@@ -16,7 +16,7 @@ from .goldens.walk import PASS, find_cases, run_case
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "tests" / "golden_files"
-TOPICS = ("pose", "mimicmotion")
+TOPICS = ("pose", "mimicmotion", "stableanimator", "magicpose")
 
 _named = os.environ.get("CHOREO_GOLDENS")
 FOLDERS = [Path(folder) for folder in _named.split(os.pathsep)] if _named else [ROOT.parent / "shared" / "goldens"]
