@@ -1,8 +1,14 @@
-"""The smallest MagicPose that the loaders take, with weights from a seed, in one file as the real one is."""
+"""The smallest MagicPose that the loaders take, with weights from a seed, in one file as the real one is.
+
+    python -m choreo.model_loaders.untrained_magicpose FOLDER
+
+writes it, for trying out tools and for tests.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -65,3 +71,9 @@ def write_untrained_magicpose(folder: str | Path, seed: int = SEED) -> Path:
     weights = {name: t.half().contiguous() for name, t in to_checkpoint(*untrained_magicpose(seed)).items()}
     save_file(weights, path, {"format": "pt", "config": json.dumps(UNTRAINED_CONFIG)})
     return path
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m choreo.model_loaders.untrained_magicpose FOLDER")
+    print(write_untrained_magicpose(sys.argv[1]))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -145,26 +146,28 @@ def generate(
         sample_posterior=settings.sample_posterior,
     )
     clip_noise = ClipNoise.draw(noise, conditioning.reference.shape[1:], steps, settings.noisy_reference)
-    used = (networks.unet, networks.appearance, networks.controlnet)
-    with current().on_device(*used), ExitStack() as stack:
-        for network in used:
+    make_sampler = partial(
+        MagicPoseSampler,
+        networks,
+        conditioning,
+        clip_noise,
+        steps,
+        guidance=settings.guidance,
+        control_mode=settings.control_mode,
+        batches=settings.batches(),
+    )
+    counter = _Counter(len(steps), num_frames, on_step)
+    with _on_device(networks.unet, networks.appearance, networks.controlnet):
+        return _sample_groups(make_sampler, pose_groups(pose_pictures, size, GROUP), counter, resume)
+
+
+@contextmanager
+def _on_device(*networks: Any) -> Iterator[None]:
+    """The networks are on the runtime's device, with the exact speed-ups in place."""
+    with current().on_device(*networks), ExitStack() as stack:
+        for network in networks:
             stack.enter_context(faster(network))
-
-        def sampler(several: bool) -> MagicPoseSampler:
-            return MagicPoseSampler(
-                networks,
-                conditioning,
-                clip_noise,
-                steps,
-                guidance=settings.guidance,
-                control_mode=settings.control_mode,
-                several=several,
-                batches=settings.batches(),
-            )
-
-        groups = pose_groups(pose_pictures, size, GROUP)
-        counter = _Counter(len(steps), num_frames, on_step)
-        return _sample_groups(sampler, groups, counter, resume)
+        yield
 
 
 def require_controlnet(networks: Any) -> None:
@@ -197,7 +200,7 @@ class _Counter:
 
 
 def _sample_groups(
-    make_sampler: Callable[[bool], MagicPoseSampler],
+    make_sampler: Callable[..., MagicPoseSampler],
     groups: Iterator[tuple[list[np.ndarray], bool]],
     counter: _Counter,
     resume: tuple[int, torch.Tensor] | None,
@@ -207,7 +210,7 @@ def _sample_groups(
     done, before = resume or (0, torch.empty(0))
     latents = torch.empty(0)
     for number, (poses, more) in enumerate(groups):
-        sampler = sampler or make_sampler(more)
+        sampler = sampler or make_sampler(several=more)
         counter.begin(number, more, latents)
         own = before[number * GROUP : number * GROUP + len(poses)]
         if done < counter.first + counter.steps:
