@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,11 @@ from torch import nn
 
 from ..datasets.clips import Clip
 from ..model_loaders.assemble import without_prefix
-from ..model_loaders.stableanimator import StableAnimatorNetworks
+from ..model_loaders.stableanimator import StableAnimatorNetworks, face_encoder_sizes
 from ..model_loaders.svd import SVDParts
+from ..networks.face_encoder import FusionFaceId
+from ..networks.id_attention import build_id_unet
+from ..networks.pose_net import PoseNet
 from ..pipelines.stableanimator import Settings, animate
 from ..quirks import Quirks
 from .lean import lean
@@ -149,7 +151,11 @@ class StableAnimatorTraining(SVDTraining):
 
     def animate(self, weights: Mapping[str, torch.Tensor], clip: Clip, seed: int) -> Iterable[np.ndarray]:
         """The clip's reference with the motion of its poses, through the sampler that users run."""
-        module = copy.deepcopy(self.module).cpu()
+        unet, pose_net = self.module.unet, self.module.pose_net
+        sizes = face_encoder_sizes(without_prefix(weights, "face_encoder."))
+        module = IdentityUNet(
+            build_id_unet(unet.config), PoseNet(pose_net.final_proj.out_channels), FusionFaceId(**sizes)
+        )
         module.load_state_dict(weights)
         module.eval().requires_grad_(False)
         networks = StableAnimatorNetworks(module.unet, module.pose_net, module.face_encoder, self.layout.frames)

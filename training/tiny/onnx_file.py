@@ -30,15 +30,25 @@ def layer(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> tupl
 
 
 def write_onnx(
-    network: nn.Module, example: torch.Tensor, path: Path, inputs: str, outputs: Sequence[str], *, free_batch: bool
+    network: nn.Module,
+    example: torch.Tensor,
+    path: Path,
+    inputs: str,
+    outputs: Sequence[str],
+    *,
+    free_batch: bool,
+    free_size: bool = False,
 ) -> None:
     """Write a network of one input, and check the file.
 
-    example: an input of the right shape; inputs, outputs: their names; free_batch: batches of any size.
+    example: an input of the right shape; inputs, outputs: their names; free_batch: batches of any size; free_size:
+    pictures of any size, and as many rows of the outputs.
     """
     import onnx
 
-    names = [inputs, *outputs] if free_batch else []
+    axes = {name: {0: "batch"} for name in [inputs, *outputs]} if free_batch else {}
+    if free_size:
+        axes = {inputs: {2: "height", 3: "width"}, **{name: {0: "rows"} for name in outputs}}
     with warnings.catch_warnings():
         # The newer exporter needs a package more, and these networks have nothing that the older one cannot say.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -50,6 +60,6 @@ def write_onnx(
             opset_version=OPSET,
             input_names=[inputs],
             output_names=list(outputs),
-            dynamic_axes={name: {0: "batch"} for name in names},
+            dynamic_axes=axes,
         )
     onnx.checker.check_model(path)
