@@ -18,6 +18,7 @@ from ..media.pictures import load_picture
 from ..model_loaders.catalogue import find_file, require_file
 from ..model_loaders.stableanimator import RELEASE, StableAnimatorNetworks, load_stableanimator
 from .driving import Driving
+from .face_job import OptimiseFaces
 from .faces import Identity
 from .job import Animate, Decode, Weights
 from .stableanimator import Settings, generate
@@ -72,6 +73,7 @@ class AnimateStableAnimator(Animate):
     networks: StableAnimatorFiles = field(default_factory=StableAnimatorFiles)
     sampling: Settings = field(default_factory=Settings)
     identity: Identity = field(default_factory=Identity)
+    faces: OptimiseFaces = field(default_factory=OptimiseFaces)
 
     STYLE: ClassVar[str] = "stableanimator"
     REFERENCE_FRAMES: ClassVar[int] = 0
@@ -95,23 +97,46 @@ class AnimateStableAnimator(Animate):
     @cached_property
     def embedding(self) -> np.ndarray | None:
         """Whose face it is; see :meth:`.faces.Identity.embedding`."""
-        return self.identity.embedding(self.original, self.networks.folders, self.detection.provider)
+        return self.identity.embedding(
+            self.original, self.networks.folders, self.detection.provider, self.sampling.quirks
+        )
 
     def check(self, networks: Any, parts: Any) -> None:
         """As of :class:`Animate`; whether there is a face is found out before anything takes long, too."""
         super().check(networks, parts)
+        self.faces.check(self.identity, self.networks.folders)
         _ = self.embedding
 
     def further_inputs(self) -> Iterator[np.ndarray]:
-        """The whole reference and the identity."""
+        """The whole reference, the identity, and how faces are optimised."""
         yield self.original
+        yield np.frombuffer(repr(self.faces).encode(), np.uint8)
         if self.embedding is not None:
             yield self.embedding
 
     def sampler(self, networks: Any, parts: Any, picture: np.ndarray, driving: Driving) -> Callable[..., torch.Tensor]:
         """As of :class:`Animate`; the pose of the reference only served to align the others to it."""
         given = {"identity": self.embedding, "size": picture.shape[:2]}
-        return partial(generate, networks, parts, self.original, driving.clip(), self.sampling, **given)
+        run = partial(generate, networks, parts, self.original, driving.clip(), self.sampling, **given)
+        if not self.faces.optimise_faces:
+            return run
+        refine = self.faces.optimiser(
+            parts.vae,
+            picture,
+            driving.poses,
+            steps=self.num_steps(driving.num_frames),
+            identity=self.identity,
+            folders=self.networks.folders,
+            provider=self.detection.provider,
+            away=[networks.unet],
+        )
+
+        def optimised(**progress: Any) -> torch.Tensor:
+            latents = run(refine=refine, **progress)
+            log.info(refine.report())
+            return latents
+
+        return optimised
 
 
 @dataclass(frozen=True)

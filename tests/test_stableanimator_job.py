@@ -22,7 +22,9 @@ from choreo.model_loaders.tiny import (
     TINY_FOLDER,
 )
 from choreo.model_loaders.untrained import write_untrained
+from choreo.networks.arcface import IResNet
 from choreo.pipelines import job as job_module
+from choreo.pipelines.face_job import OptimiseFaces
 from choreo.pipelines.faces import Identity, find_network
 from choreo.pipelines.inputs import Detection
 from choreo.pipelines.job import Decode, Weights, animate_to_file, decode_to_file
@@ -202,6 +204,31 @@ def test_what_is_missing_is_named(job):
         animate_to_file(replace(job, sampling=replace(QUICK, window=None, overlap=16)))
 
 
+def test_faces_are_optimised_where_the_poses_have_them(job, portrait, models, monkeypatch, caplog):
+    torch.manual_seed(0)
+    torch.save(IResNet((1, 1, 1, 1), (8, 16, 16, 16), 8).state_dict(), models / "arcface_tiny.pth")
+    faces = OptimiseFaces(True, "arcface_tiny.pth", face_steps=(1, 1), face_iterations=1)
+    job = replace(job, reference=portrait, size=(192, 256), identity=Identity(keep_face="auto", **TINY_FACES))
+    caplog.set_level("INFO")
+    seen = []
+
+    def generate(*_arguments, refine, **_named):
+        x0 = torch.randn(3, 4, 32, 24, generator=torch.Generator().manual_seed(0))
+        seen.extend([x0, refine(x0, 0), refine(x0, 1)])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("choreo.pipelines.stableanimator_job.generate", generate)
+    with pytest.raises(KeyboardInterrupt):
+        animate_to_file(replace(job, faces=faces))
+    assert "Faces are optimised in 3 of 3 frames." in caplog.text
+    assert torch.equal(seen[0], seen[1]), "step 0 is not chosen"
+    assert (seen[2] - seen[0]).abs().max() > 1e-3
+    with pytest.raises(FileNotFoundError, match=r"nothing\.pth was not found"):
+        animate_to_file(replace(job, identity=NO_FACE, faces=OptimiseFaces(True, "nothing.pth")))
+    with pytest.raises(ValueError, match="start <= end"):
+        OptimiseFaces(face_steps=(3, 2))
+
+
 def test_the_protocol_judges_it_with_the_face_of_every_reference(monkeypatch):
     seen = []
 
@@ -225,7 +252,8 @@ def test_the_command_line_knows_it(job, models, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main(["animate", "--model", "stableanimator", "--help"])
     said = capsys.readouterr().out
-    assert left.value.code == 0 and "--identity-strength" in said and "--keep-face" in said
+    assert left.value.code == 0
+    assert all(option in said for option in ("--identity-strength", "--keep-face", "--optimise-faces"))
     arguments = f"animate --model=stableanimator --reference {job.reference} --poses {job.poses} --reference-pose first"
     arguments += f" --weights {STABLEANIMATOR_FOLDER} --svd {SVD_FOLDER} --keep-face never --size 64 64 --steps 1"
     assert cli.main([*arguments.split(), "--output", str(job.output), "--no-side-by-side"]) == 0
