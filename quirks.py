@@ -25,6 +25,8 @@ class Quirks:
     """The unconditional pass runs at any guidance, so that guidance below 1 leans towards it."""
     stretched_reference: bool = False
     """(StableAnimator) The reference is stretched to the size of the video, instead of cropped to its ratio first."""
+    swapped_face_channels: bool = False
+    """(StableAnimator) Inference shows the face networks red and blue swapped, unlike training."""
     swapped_noise_distribution: bool = False
     """Training draws ln(sigma) with mean 1.6 and deviation 0.7 instead of 0.7 and 1.6."""
     swapped_time_ids: bool = False
@@ -54,6 +56,6 @@ PUBLISHED = Quirks(  # MimicMotion, and of its unofficial trainer
     truncated_reference=True,
     plain_loss=True,
 )
-PUBLISHED_STABLEANIMATOR = Quirks(network_precision=True, stretched_reference=True)
+PUBLISHED_STABLEANIMATOR = Quirks(network_precision=True, stretched_reference=True, swapped_face_channels=True)
 WRAPPER = Quirks(ays_above_zero=True, pose_strength_ignored=True, always_guided=True)  # MimicMotion's ComfyUI wrapper
 MAGICPOSE = Quirks(ddim_extra_steps=True)

@@ -14,6 +14,7 @@ from ..media.pictures import load_picture
 from ..model_loaders.catalogue import find_file, require_file, where_to_get
 from ..pose.face import FaceAnalyser
 from ..pose.identity import face_embedding
+from ..quirks import CLEAN, Quirks
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,9 @@ class Identity:
     face_recogniser: str = "glintr100.onnx"
     """Network that recognises faces, of antelopev2."""
 
-    def embedding(self, reference: np.ndarray, folders: tuple[Path, ...], provider: str = "auto") -> np.ndarray | None:
+    def embedding(
+        self, reference: np.ndarray, folders: tuple[Path, ...], provider: str = "auto", quirks: Quirks = CLEAN
+    ) -> np.ndarray | None:
         """Raw ArcFace embedding (512,) float32, zeros without a face, or None: no face was looked for.
 
         reference: the whole reference picture, uint8 (H, W, 3) RGB. folders: models folders to look in first.
@@ -49,8 +52,9 @@ class Identity:
             return self._without(folders)
         pictures = [load_picture(path) for path in self.face_pictures] or [reference]
         without_face = "stop" if self.keep_face == "required" else "zeros"
+        channel_order = "released" if quirks.swapped_face_channels else "bgr"
         with FaceAnalyser(*found, provider) as analyser:
-            return face_embedding(pictures, analyser, without_face=without_face)
+            return face_embedding(pictures, analyser, without_face=without_face, channel_order=channel_order)
 
     def _without(self, folders: tuple[Path, ...]) -> None:
         if self.keep_face == "required":

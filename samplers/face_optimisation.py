@@ -137,19 +137,36 @@ def face_gradient(
         if not any(box is not None for box in target.boxes[part]):
             continue
         current().check_cancelled()
-        z = (latents[part] / scaling_factor).to(_device(decoder), next(decoder.parameters()).dtype).requires_grad_()
-        with _waiting(offload):
-            images = decode_for_gradient(decoder, z)
-        seen = images.detach().float().requires_grad_()
-        found = recogniser(face_crops(seen, target.boxes[part], _size(recogniser)))
-        losses = (1 - functional.cosine_similarity(found, reference)).abs()
-        (of_images,) = torch.autograd.grad(losses.sum() / faces, seen)
-        scale = _scale(of_images, images.dtype)
-        (of_latents,) = torch.autograd.grad(images, z, (of_images * scale).to(images.dtype))
-        gradient[part] = of_latents.float().cpu() / (scale.cpu() * scaling_factor)
+        z = (latents[part] / scaling_factor).to(_device(decoder), next(decoder.parameters()).dtype)
+        losses, of_z, found = chunk_gradient(decoder, recogniser, z, target.boxes[part], reference, offload)
+        gradient[part] = of_z.cpu() / (faces * scaling_factor)
         loss += losses.sum().item() / faces
-        embeddings.append(found.detach().float().cpu())
+        embeddings.append(found.float().cpu())
     return FaceGradient(loss, gradient, torch.cat(embeddings) if embeddings else torch.zeros(0, reference.shape[-1]))
+
+
+def chunk_gradient(  # noqa: PLR0917 - called in one place, with all of them
+    decoder: nn.Module,
+    recogniser: nn.Module,
+    z: torch.Tensor,
+    boxes: Sequence[Box | None],
+    reference: torch.Tensor,
+    offload: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Losses (faces), the gradient of their sum in the latents z (F, 4, h, w) of one chunk, float32, and embeddings.
+
+    z: not multiplied by the scaling factor, in the decoder's dtype and on its device, where everything stays.
+    """
+    z = z.detach().requires_grad_()
+    with _waiting(offload):
+        images = decode_for_gradient(decoder, z)
+    seen = images.detach().float().requires_grad_()  # ArcFace's graph is gone before the decoder's is gone through
+    found = recogniser(face_crops(seen, boxes, _size(recogniser)))
+    losses = (1 - functional.cosine_similarity(found, reference)).abs()
+    (of_images,) = torch.autograd.grad(losses.sum(), seen)
+    scale = _scale(of_images, images.dtype)
+    (of_z,) = torch.autograd.grad(images, z, (of_images * scale).to(images.dtype))
+    return losses.detach(), of_z.float() / scale, found.detach()
 
 
 def optimise_faces(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import weakref
 from contextlib import nullcontext
 from functools import cache, partial
 from types import SimpleNamespace
 
 import pytest
 import torch
+from choreo.benchmarks.live_bytes import LiveBytes
 from choreo.model_loaders.mimicmotion import MimicMotionNetworks
 from choreo.model_loaders.svd import SVDParts
 from choreo.networks.attention import CPU_PIECE, GPU_PIECE
@@ -21,8 +21,6 @@ from choreo.networks.video_vae import build_video_vae
 from choreo.pipelines import preflight
 from choreo.pipelines.preflight import MARGIN, Check, check, estimate, largest_window, report
 from choreo.runtime import Runtime, use
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from .small_networks import small_networks
 
@@ -42,29 +40,6 @@ def full_size() -> tuple[MimicMotionNetworks, SVDParts]:
 
 def weights(module: torch.nn.Module) -> int:
     return sum(weight.nbytes for weight in module.parameters())
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all tensors that live at the same time, weights and inputs apart."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self.sizes = {weight.untyped_storage()._cdata: 0 for weight in module.parameters()}
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
-            if storage is not None and storage._cdata not in self.sizes:
-                self.sizes[storage._cdata] = storage.nbytes()
-                self.now += storage.nbytes()
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(storage, self._drop, storage._cdata)
-        return out
-
-    def _drop(self, key: int) -> None:
-        self.now -= self.sizes.pop(key)
 
 
 def unet_call(unet, frames, size, speedups=True) -> int:
