@@ -30,7 +30,7 @@ class EvaluateStableAnimator(Evaluate):
     def system(self, networks: Any, parts: Any) -> StableAnimator:
         """The networks as the protocol wants them, with the face of every reference."""
         folders, provider = self.networks.folders, self.detection.provider
-        embed = partial(self.identity.embedding, folders=folders, provider=provider)
+        embed = partial(self.identity.embedding, folders=folders, provider=provider, quirks=self.sampling.quirks)
         system = StableAnimator(networks, parts, self.sampling, fusion=self.fusion, embed=embed)
         check_window(system.window, system.settings.overlap)
         return system
