@@ -24,7 +24,7 @@ WIDTH, GAP, TITLE, ROW = 340, 40, 40, 26
 NOTE_WIDTH, NOTE_LINE, NOTE_LETTERS = 460, 17, 78
 VIEW = {"scale": 0.6, "offset": [120, 150]}  # how a workflow opens: beside and below the frontend's bars
 HIGHEST = 1620  # a group that would make its column higher begins the next one
-# what a node grows by when it shows a picture, or a video: the canvas gives that its whole height, here up to 9:16
+# room for what a node shows: a picture, or a video up to 9:16, which is fitted into the room that there is
 PICTURE, VIDEO = 230, WIDTH * 16 // 9
 SHOWING = {
     "LoadImage": PICTURE,
@@ -33,7 +33,7 @@ SHOWING = {
     "ChoreoDecodeVideo": PICTURE,
     "ChoreoMimicMotionSampler": PICTURE,
     "KSampler": PICTURE,
-    "ChoreoPoseVideo": VIDEO,
+    "ChoreoPoseVideo": WIDTH,
     "LoadVideo": VIDEO,
     "SaveVideo": VIDEO,
 }

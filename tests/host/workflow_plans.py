@@ -255,7 +255,7 @@ Instead of downloading, choose `tiny (built in)` twice in Load Pose Detector and
                 Box(
                     "overlay",
                     "ChoreoPoseVideo",
-                    {"filename_prefix": "choreo/pose_overlay"},
+                    {"style": "classic", "filename_prefix": "choreo/pose_overlay"},
                     {"poses": "smooth.poses", "frames": "video.VIDEO"},
                     title="Poses over your video",
                 )
