@@ -8,7 +8,7 @@ samples behind its own tokens, and gone after the run. docs/magicpose.md has the
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -196,8 +196,15 @@ def _call(  # noqa: PLR0917 - as the host calls it
         reader = run.reader(timesteps, context, transformer_options)
         patches = dict(transformer_options.get("patches", {}))
         patches["attn1_patch"] = [*patches.get("attn1_patch", []), reader]
-        transformer_options = transformer_options | {"patches": patches}
+        replaced = dict(transformer_options.get("patches_replace", {}))
+        replaced["attn1"] = {place: _for_own_tokens(attend) for place, attend in replaced.get("attn1", {}).items()}
+        transformer_options = transformer_options | {"patches": patches, "patches_replace": replaced}
     return executor(x, timesteps, context, y, control, transformer_options, **more)
+
+
+def _for_own_tokens(attend: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Another pack's attention; where it gives the values as they are, the bank's, at their end, are left out."""
+    return lambda q, *more, **named: attend(q, *more, **named)[:, : q.shape[1]]
 
 
 class _Run:

@@ -13,6 +13,7 @@ import torch
 from .harness import Host
 from .svd_job import SEED, SIZE, image, picture
 
+MAGICPOSE_FILE = "MagicPose_untrained.safetensors"
 STEPS = 2
 CFG = 5.0
 LATENT = (4, SIZE[0] // 8, SIZE[1] // 8)
@@ -79,7 +80,7 @@ def stock_noise(seed: int = SEED) -> torch.Tensor:
 def loaders(text: str = "") -> dict[str, tuple[str, dict]]:
     """Nodes that load MagicPose and encode a text: ids "load" and "text"."""
     return {
-        "load": ("ChoreoLoadMagicPose", {"weights": "MagicPose_untrained.safetensors"}),
+        "load": ("ChoreoLoadMagicPose", {"weights": MAGICPOSE_FILE}),
         "text": ("CLIPTextEncode", {"clip": ("load", 3), "text": text}),
     }
 
