@@ -157,6 +157,7 @@ def test_published_configurations():
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/manifests is not there; the packed manifests are tested")
 def test_packed_manifests_are_current():
     for path in SHARED.glob("*.json"):
-        if path.stem in manifests.names() and "tensors" in (content := json.loads(path.read_text())):
+        content = json.loads(path.read_text())
+        if path.stem in manifests.names() and "tensors" in content and "rule" not in content:  # which is packed as a map
             expected = {key: tuple(shape) for key, (shape, _) in content["tensors"].items()}
             assert {key: tuple(t.shape) for key, t in manifests.weights(path.stem).items()} == expected
