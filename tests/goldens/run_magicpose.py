@@ -31,6 +31,7 @@ from .cases import Case
 from .registry import runner
 
 POSE_STYLE = "classic"
+NOISES = ("ref_noise", "step_noise")  # which the published program draws anew for every frame
 
 # --- networks ---------------------------------------------------------------------------------------------------------
 
@@ -170,11 +171,11 @@ def ddim_schedule(case: Case) -> dict:
     return outputs
 
 
-def _sampler(case: Case, networks: Any, mode: str) -> MagicPoseSampler:
+def _sampler(case: Case, networks: Any, mode: str, frame: int = 0) -> MagicPoseSampler:
     config, tensors = case.config, case.tensors
     conditioning = MagicPoseConditioning(tensors["ref_latent"], tensors["context"], tensors["uncond_context"])
     steps = schedule(config["steps"], config.get("eta", 0.0), MAGICPOSE)
-    recorded = (tensors.get(f"{name}.f0") for name in ("ref_noise", "step_noise"))
+    recorded = (tensors.get(f"{name}.f{frame}") for name in NOISES)
     noise = (None if values is None else values[:, 0] for values in recorded)
     clip_noise = ClipNoise(tensors.get("x_T", tensors.get("x")), *noise)
     return MagicPoseSampler(networks, conditioning, clip_noise, steps, guidance=config["scale"], control_mode=mode)
@@ -192,6 +193,7 @@ def cfg_step(case: Case) -> dict:
             assert sampler.schedule.timesteps[step] == case.tensors["t"]
             conditional, unconditional = sampler.predictions(x, step, features)
             guided = sampler.guided_by(conditional, unconditional)
+            unconditional = conditional if unconditional is None else unconditional
             x_prev, denoised = ddim_step(x, guided, sampler.schedule, step)
             values = {"eps_cond": conditional, "eps_uncond": unconditional, "eps_guided": guided}
             values |= {"x_prev": x_prev, "pred_x0": denoised}
@@ -201,15 +203,20 @@ def cfg_step(case: Case) -> dict:
 
 @runner("magicpose/sampling")
 def sampling(case: Case) -> dict:
-    networks, outputs = networks_of(case), {}
+    networks, outputs, mode = networks_of(case), {}, case.config["mode"]
 
-    def keep(step: int, latents: torch.Tensor) -> None:
-        outputs.update({f"steps.f{k}.{step}": frame[None] for k, frame in enumerate(latents)})
+    def sample(frames: list[int]) -> torch.Tensor:
+        def keep(step: int, latents: torch.Tensor) -> None:
+            outputs.update({f"steps.f{k}.{step}": frame[None] for k, frame in zip(frames, latents, strict=True)})
+
+        return _sampler(case, networks, mode, frames[0]).sample(features[frames], keep)
 
     with use(Runtime("cpu", torch.float32)):
         features = encode_poses(networks.controlnet, _poses(case))
         assert case.config["wonoise"] == ("ref_noise.f0" not in case.tensors)
-        latents = _sampler(case, networks, case.config["mode"]).sample(features, keep)
+        every = list(range(len(features)))
+        alone = any(f"{name}.f0" in case.tensors for name in NOISES)
+        latents = torch.cat([sample([k]) for k in every] if alone else [sample(every)])
         if hasattr(networks, "vae"):
             frames = [to_uint8(frame) for frame in decode_frames(networks.vae, latents)]
             decoded = networks.vae.decode(latents / networks.vae.config.scaling_factor).sample
