@@ -83,3 +83,36 @@ def test_svd_parts_are_taken_with_nothing_missing(host: Host, files: Path, monke
     layers = {name.split(".")[3] for name in clip_vision.model.state_dict() if ".encoder.layers." in name}
     assert len(layers) == 32
     assert not any("missing" in line.lower() or "unexpected" in line for line in caplog.messages)
+
+
+def test_the_stock_loader_gives_the_same_parts(host: Host, tmp_path: Path, monkeypatch, caplog) -> None:
+    """Image Only Checkpoint Loader on svd_xt*.safetensors: nothing is missing, and our nodes take what it gives."""
+    import comfy.clip_vision
+    import comfy.model_management as mm
+    import comfy.utils
+    import folder_paths
+
+    host.load_extra("nodes_video_model")
+    (tmp_path / "svd_xt_1_1.safetensors").touch()
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "checkpoints", ([str(tmp_path)], {".safetensors"}))
+    unet = {k: v for k, v in manifests.weights("mimicmotion_full").items() if k.startswith("unet.")}
+    unet = host.module("model_loaders.svd_keys").unet_to_ldm({k.removeprefix("unet."): v for k, v in unet.items()})
+    weights = {f"model.diffusion_model.{name}": tensor for name, tensor in unet.items()}
+    weights |= manifests.weights("mimicmotion_svd_single_file_parts")
+    # the host makes a few weights on the CPU wherever it is told to; zeros take little memory
+    weights = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in weights.items()}
+    monkeypatch.setattr(comfy.utils, "load_torch_file", lambda *_args, **options: _answer(weights, options))
+    for device in ("unet_offload_device", "unet_inital_load_device", "text_encoder_offload_device"):
+        monkeypatch.setattr(mm, device, lambda *_sizes: torch.device("meta"))
+    monkeypatch.setattr(mm, "load_models_gpu", lambda *_models, **_options: None)
+    with torch.inference_mode(), caplog.at_level(logging.INFO):
+        model, clip_vision, vae = host.node("ImageOnlyCheckpointLoader")().load_checkpoint("svd_xt_1_1.safetensors")
+    assert len(model.model.diffusion_model.state_dict()) == 1428
+    host.module("host.codecs").check_vae(vae)
+    assert isinstance(clip_vision, comfy.clip_vision.ClipVisionModel)
+    assert clip_vision.model.visual_projection.out_features == host.module("host.models").context_size(model)
+    assert not any("missing" in line.lower() or "unexpected" in line for line in caplog.messages)
+
+
+def _answer(weights: dict[str, torch.Tensor], options: dict[str, bool]) -> object:
+    return (dict(weights), None) if options.get("return_metadata") else dict(weights)
