@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import folder_paths
 
 from ..model_loaders.catalogue import where_to_get
+from .progress import tell
 
 TINY = "tiny (built in)"
 WEIGHTS = frozenset({".safetensors", ".sft", ".pth", ".pt", ".bin", ".ckpt"})
@@ -58,7 +59,7 @@ def missing(key: str, *names: str | None) -> str | None:
 
     A name is None, and nothing is wrong yet, where a link will bring it.
     """
-    gone = [n for n in names if n not in (None, TINY) and folder_paths.get_full_path(key, n) is None]
+    gone = [n for n in names if n not in (None, TINY) and _located(key, n) is None]
     return not_found(gone, folder_paths.get_folder_paths(key)) if gone else None
 
 
@@ -80,13 +81,32 @@ def find(key: str, name: str, tiny: Path) -> Path:
     problem = missing(key, name)
     if problem:
         raise FileNotFoundError(problem)
-    return Path(folder_paths.get_full_path(key, name))
+    path = _located(key, name)
+    if folder_paths.get_full_path(key, name) is None:
+        tell(f"{name} is not there; {path} is taken, the only file of that name.")
+    return path
+
+
+def _located(key: str, name: str) -> Path | None:
+    """The file of a name; where it is not, the only one that is called the same in any folder of the key.
+
+    Workflows of other people name folders that this user may have called otherwise.
+    """
+    names = [other for other in folder_paths.get_filename_list(key) if _file_name(other) == _file_name(name)]
+    found = folder_paths.get_full_path(key, name)
+    if found is None and len(names) == 1:
+        found = folder_paths.get_full_path(key, names[0])
+    return None if found is None else Path(found)
+
+
+def _file_name(name: str) -> str:
+    return PureWindowsPath(name).name  # either slash may separate folders
 
 
 def fingerprint(key: str, *names: str | None) -> str:
     """A text that changes when one of the files does; names are None where links bring them."""
     facts = []
     for name in names:
-        path = None if name in (None, TINY) else folder_paths.get_full_path(key, name)
-        facts.append(f"{name} {Path(path).stat().st_mtime_ns if path else ''}")
+        path = None if name in (None, TINY) else _located(key, name)
+        facts.append(f"{name} {path.stat().st_mtime_ns if path else ''}")
     return "; ".join(facts)

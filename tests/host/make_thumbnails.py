@@ -24,6 +24,10 @@ TILES = {  # node types whose pictures stand side by side
     "choreo_tiny_demo": ("ChoreoFitPicture", "ChoreoDrawPoses", "ChoreoDecodeVideo"),
     "mimicmotion_basic": ("ChoreoDrawPoses", "ChoreoDecodeVideo"),
     "mimicmotion_ksampler_latent_fusion": ("ChoreoDecodeVideo", "ChoreoDecodeVideo", "ChoreoDecodeVideo"),
+    "magicpose_retarget": ("ChoreoFitPicture", "ChoreoDrawPoses"),  # its networks are not built in
+    "magicpose_talking_expression": ("ChoreoFitPicture", "ChoreoDrawPoses"),
+    "stableanimator_basic": ("ChoreoFitPicture", "ChoreoDrawPoses"),
+    "stableanimator_face_optimised": ("ChoreoDrawPoses", "ChoreoFitPicture", "ChoreoDrawPoses"),
     "pose_toolkit": ("ChoreoPoseOverlay", "ChoreoDrawPoses"),
 }
 STEPS = {"ChoreoMimicMotionSampler": {"steps": 10, "schedule": "ays"}, "KSampler": {"steps": 25}}

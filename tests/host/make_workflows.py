@@ -42,6 +42,7 @@ COLOURS = {  # groups in the order of their places
     "Inputs": "#3f789e",
     "Poses": "#8a8",
     "Check": "#b58b2a",
+    "Face": "#a8554f",
     "Sampling": "#a1309b",
     "Output": "#b06634",
 }

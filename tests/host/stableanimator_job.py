@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +14,22 @@ from .harness import Host, Value
 from .svd_job import STEPS, image, padded, picture
 
 WIDTH = 512  # of a face identity
+ARCFACE = {"layers": (1, 1), "widths": (8, 16), "stem": 8, "embedding": 32, "size": 32}
+ARCFACE_FILE = "glintr100_torch.pth"
+UNET_FILE, SVD_FOLDER = "stableanimator/unet.safetensors", "svd"
 
 
 @lru_cache
 def written(host: Host) -> Path:
-    """A folder with an untrained StableAnimator and SVD's parts, in the layouts of the real files."""
+    """A folder with an untrained StableAnimator, SVD's parts and ArcFace, in the layouts of the real files."""
     folder = host.folder / "untrained"
     host.module("model_loaders.untrained").write_untrained(folder, system="stableanimator")
+    build = partial(host.module("networks.arcface").IResNet, **ARCFACE)
+    arcface = host.module("model_loaders.random_weights").random_weights(build, seed=5, dtype=torch.float32)
+    for name, tensor in arcface.items():
+        if name.endswith(("running_var", "running_mean")):
+            tensor.fill_(name.endswith("var"))
+    torch.save(arcface, folder / ARCFACE_FILE)
     return folder
 
 
@@ -43,8 +52,8 @@ def face(seed: int = 4) -> np.ndarray:
 def loaders() -> dict[str, tuple[str, dict]]:
     """Nodes that load StableAnimator: ids "load" and "parts"."""
     return {
-        "load": ("ChoreoLoadStableAnimator", {"weights": "stableanimator/unet.safetensors"}),
-        "parts": ("ChoreoLoadSVDParts", {"folder": "svd"}),
+        "load": ("ChoreoLoadStableAnimator", {"weights": UNET_FILE}),
+        "parts": ("ChoreoLoadSVDParts", {"folder": SVD_FOLDER}),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -11,30 +10,19 @@ import torch
 
 from .harness import Host, Value
 from .memory_modes import memory_mode
-from .stableanimator_job import clip, core, core_networks, give_files, loaders, written
+from .stableanimator_job import ARCFACE_FILE, clip, core, core_networks, give_files, loaders, written
 from .svd_job import SIZE, TINY, image, picture, pose_pictures, relative, unscaled
 from .test_bad_input import check_sentence
 from .test_svd_sampling import CFG, OVERLAP, WINDOW, ksampler, stock_noise
 
 FRAMES, STEPS = 3, 4
-ARCFACE = {"layers": (1, 1), "widths": (8, 16), "stem": 8, "embedding": 32, "size": 32}
 BOXES = [(20, 10, 49, 39), None, (30, 20, 69, 49)]  # x1, y1, x2, y2; the second frame has no face
 PICTURE_BOX = (10, 5, 59, 44)
 
 
 @pytest.fixture(autouse=True)
 def files(host: Host, monkeypatch) -> Path:
-    """StableAnimator's folder with a small ArcFace in it."""
-    folder = written(host)
-    arcface = host.module("networks.arcface")
-    weights = host.module("model_loaders.random_weights").random_weights(
-        partial(arcface.IResNet, **ARCFACE), 5, dtype=torch.float32
-    )
-    for name, tensor in weights.items():
-        if name.endswith(("running_var", "running_mean")):
-            tensor.fill_(name.endswith("var"))
-    torch.save(weights, folder / "glintr100_torch.pth")
-    return give_files(host, monkeypatch, folder)
+    return give_files(host, monkeypatch)
 
 
 def masks(boxes: list) -> Value:
@@ -76,7 +64,7 @@ def graph(**changed) -> dict:
 def core_answer(host: Host) -> torch.Tensor:
     """The core's latents of the same job, scaled."""
     optimisation, runtime = host.module("samplers.face_optimisation"), host.module("runtime")
-    recogniser = host.module("model_loaders.arcface").load_arcface(written(host) / "glintr100_torch.pth").float()
+    recogniser = host.module("model_loaders.arcface").load_arcface(written(host) / ARCFACE_FILE).float()
     settings = optimisation.FaceOptimisation(start=1, end=2, chunk=2)
     vae = core_networks(host)[1].vae
     with runtime.use(runtime.Runtime("cpu", torch.float32)):
@@ -115,7 +103,7 @@ def test_weights_can_be_differentiated_through_after_the_host_has_moved_them(hos
     """What moves a network under inference mode makes tensors that gradients cannot pass; here on purpose."""
     module = host.module("host.face_optimisation")
     vae = host.run(*loaders()["parts"][:1], **loaders()["parts"][1])[0]
-    networks = module.networks_for_faces(vae, written(host) / "glintr100_torch.pth", "float32")
+    networks = module.networks_for_faces(vae, written(host) / ARCFACE_FILE, "float32")
     pixels = torch.from_numpy(picture()).permute(2, 0, 1).float() / 127.5 - 1
     before = module.reference_face(networks, pixels, PICTURE_BOX)
     with torch.inference_mode():
@@ -128,9 +116,7 @@ def test_weights_can_be_differentiated_through_after_the_host_has_moved_them(hos
 
 def test_the_decoder_is_the_vaes(host: Host) -> None:
     vae = host.run(*loaders()["parts"][:1], **loaders()["parts"][1])[0]
-    networks = host.module("host.face_optimisation").networks_for_faces(
-        vae, written(host) / "glintr100_torch.pth", "float32"
-    )
+    networks = host.module("host.face_optimisation").networks_for_faces(vae, written(host) / ARCFACE_FILE, "float32")
     z = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         wanted = vae.first_stage_model.decode(z.clone())

@@ -12,17 +12,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from .harness import ROOT
+from .harness import ROOT, Host
 from .live import Server, messages, serve
-from .test_workflows import FRAMES, WITH_VIDEO, give_inputs, on_tiny, shipped
+from .test_workflows import FRAMES, WITH_VIDEO, give_inputs, give_models, on_tiny, shipped
 from .ui_workflow import problems, to_api
 from .workflow_plans import PLANS
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, one_host: Host) -> Iterator[Server]:
     with serve(tmp_path_factory.mktemp("server")) as running:
         give_inputs(running.folder / "input")
+        give_models(running.folder / "models", one_host)
         yield running
 
 
@@ -67,7 +68,7 @@ def test_shipped_workflows_give_videos(server: Server, info: dict, name: str) ->
     cached = {prompt[key]["class_type"] for kind, data in heard if kind == "execution_cached" for key in data["nodes"]}
     assert "ChoreoExtractPoses" in cached or ("ChoreoExtractPoses", FRAMES, FRAMES) in reports
     if name != "pose_toolkit":
-        sampler = "KSampler" if "ksampler" in name else "ChoreoMimicMotionSampler"
+        sampler = next(c for n in prompt.values() if (c := n["class_type"]) in ("KSampler", "ChoreoMimicMotionSampler"))
         assert (sampler, 2, 2) in reports
         previews = [data for kind, data in heard if kind == "preview"]
         assert previews

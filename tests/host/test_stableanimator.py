@@ -215,6 +215,14 @@ def test_the_folders_of_the_older_pack_serve(host: Host, tmp_path: Path, monkeyp
     assert "svd-xt" in options("ChoreoLoadSVDParts", "folder")
 
 
+def test_a_workflow_of_somebody_with_other_folders_runs(host: Host, files: Path, caplog) -> None:
+    model = host.run("ChoreoLoadStableAnimator", weights="Animation\\unet.safetensors")[0]
+    assert host.module("host.models").parts_of(model).system == "StableAnimator"
+    assert "the only file of that name" in caplog.text
+    error = host.queue({"x": ("ChoreoLoadStableAnimator", {"weights": "Animation/other.safetensors"})}).error
+    check_sentence(error, "Animation/other.safetensors", "was not found")
+
+
 def _without(part: str, path: Path) -> None:
     """Leave weights out of a file."""
     from safetensors import safe_open

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from . import stableanimator_job
 from .harness import Host, Run
+from .magicpose_job import MAGICPOSE_FILE, written
 from .make_workflows import as_text, build, load_extras, object_info, path_of
 from .ui_workflow import NOTES, Info, problems, to_api
 from .workflow_plans import DEMO, DEMO_SIZE, PLANS, TINY
@@ -23,12 +26,21 @@ WITH_VIDEO = {
     "choreo_tiny_demo": ["choreo/tiny_demo"],
     "mimicmotion_basic": ["choreo/mimicmotion"],
     "mimicmotion_ksampler_latent_fusion": ["choreo/mimicmotion_ksampler"],
+    "stableanimator_basic": ["choreo/stableanimator"],
+    "stableanimator_face_optimised": ["choreo/stableanimator_face"],
     "pose_toolkit": ["choreo/pose_overlay", "choreo/skeletons"],
+    "magicpose_retarget": ["choreo/magicpose"],
+    "magicpose_talking_expression": ["choreo/magicpose_talking"],
 }
 ON_TINY = {
     "ChoreoLoadMimicMotion": {"weights": TINY},
     "ChoreoLoadSVDParts": {"folder": TINY},
+    "ChoreoLoadMagicPose": {"weights": MAGICPOSE_FILE},
     "ChoreoLoadPoseDetector": {"detector": TINY, "pose_model": TINY},
+    "ChoreoLoadStableAnimator": {"weights": stableanimator_job.UNET_FILE},
+    "ChoreoLoadFaceAnalyser": {"detector": TINY, "recogniser": TINY},
+    "ChoreoFaceIdentity": {"without_face": "go on"},
+    "ChoreoFaceOptimisation": {"end": 0, "iterations": 1},
     "ChoreoFitPicture": DEMO_SIZE,
     "ChoreoExtractPoses": {"every_nth": 1, "max_frames": FRAMES},
     "ChoreoMimicMotionSampler": {"steps": 2},
@@ -50,8 +62,9 @@ def on_tiny(prompt: dict[str, dict]) -> dict[str, dict]:
     """The same prompt with what a fresh install has in place of files, and little work."""
     prompt = copy.deepcopy(prompt)
     checkpoints = [key for key, node in prompt.items() if node["class_type"] == "ImageOnlyCheckpointLoader"]
+    chosen = ON_TINY | _parts(node["class_type"] for node in prompt.values())
     for node in prompt.values():
-        node["inputs"] |= ON_TINY.get(node["class_type"], {})
+        node["inputs"] |= chosen.get(node["class_type"], {})
         for name, value in node["inputs"].items():
             if isinstance(value, list) and value[0] in checkpoints:  # its slots: MODEL, CLIP_VISION, VAE
                 node["inputs"][name] = [value[0], {1: 1, 2: 0}[value[1]]]
@@ -60,14 +73,20 @@ def on_tiny(prompt: dict[str, dict]) -> dict[str, dict]:
     return prompt
 
 
+def _parts(types: Iterable[str]) -> dict[str, dict]:
+    """SVD's parts that belong to StableAnimator where it is among the nodes: untrained, as it is."""
+    folder = stableanimator_job.SVD_FOLDER if "ChoreoLoadStableAnimator" in types else TINY
+    return {"ChoreoLoadSVDParts": {"folder": folder}}
+
+
 def with_tiny_widgets(workflow: dict[str, Any]) -> dict[str, Any]:
-    """The same workflow with the built-in networks chosen on the canvas."""
+    """The same workflow with the built-in networks chosen on the canvas: the first widgets of a node name its files."""
     workflow = copy.deepcopy(workflow)
+    chosen = ON_TINY | _parts(node["type"] for node in workflow["nodes"])
     for node in workflow["nodes"]:
-        if node["type"] in ("ChoreoLoadMimicMotion", "ChoreoLoadSVDParts"):
-            node["widgets_values"][0] = TINY
-        elif node["type"] == "ChoreoLoadPoseDetector":
-            node["widgets_values"][:2] = [TINY, TINY]
+        if node["type"].startswith("ChoreoLoad") or node["type"] == "ChoreoFaceIdentity":
+            names = list(chosen.get(node["type"], {}).values())
+            node["widgets_values"][: len(names)] = names
     return workflow
 
 
@@ -75,6 +94,13 @@ def give_inputs(folder: Path) -> None:
     """The files that users would have chosen."""
     for name in ("reference.png", "driving.mp4"):
         shutil.copy(DEMO / name, folder / name)
+
+
+def give_models(folder: Path, host: Host) -> None:
+    """Networks that are not built in, untrained, for a models folder."""
+    (folder / "magicpose").mkdir(exist_ok=True)
+    shutil.copy(written(host), folder / "magicpose")
+    shutil.copytree(stableanimator_job.written(host), folder / "stable_animator", dirs_exist_ok=True)
 
 
 def run(host: Host, prompt: dict[str, dict]) -> Run:
@@ -151,6 +177,7 @@ def test_each_has_a_thumbnail(name: str) -> None:
 @pytest.mark.parametrize("name", PLANS)
 def test_they_run_on_the_tiny_model(host: Host, info: Info, name: str) -> None:
     give_inputs(host.folder / "input")
+    give_models(host.folder / "models", host)
     result = run(host, on_tiny(to_api(shipped(name), info)))
     assert result.error is None
     shown = [entry for outputs in result.ui.values() for entry in outputs.get("images", [])]
