@@ -1,7 +1,7 @@
 """python -m benchmarks [NAME ...] [--save FILE]: Choreo against a plain version of the published code, in one process.
 
-Names: imports, drawing, extraction, sampling (with decoding), stableanimator (the same), magicpose, memory; without a
-name all of them. Ratios are published time over ours. Absolute times of a shared CPU mean little.
+Names: imports, drawing, extraction, sampling (with decoding), stableanimator (the same), magicpose, face_optimisation,
+memory; without a name all of them. Ratios are published time over ours. Absolute times of a shared CPU mean little.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-NAMES = ("imports", "drawing", "extraction", "sampling", "stableanimator", "magicpose", "memory")
+NAMES = ("imports", "drawing", "extraction", "sampling", "stableanimator", "magicpose", "face_optimisation", "memory")
 
 
 def machine() -> str:

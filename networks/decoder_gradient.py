@@ -16,9 +16,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .attention import blend_weight
+
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import TemporalDecoder
     from diffusers.models.resnet import ResnetBlock2D, SpatioTemporalResBlock
+
+GROUP_PARTS = 8  # of the 32 groups of a norm
 
 
 def decode_for_gradient(decoder: TemporalDecoder, latents: torch.Tensor) -> torch.Tensor:
@@ -52,17 +56,17 @@ def _res_block(block: SpatioTemporalResBlock, x: torch.Tensor) -> torch.Tensor:
 def _spatial(block: ResnetBlock2D, x: torch.Tensor) -> torch.Tensor:
     y = _normed_convolution(block.norm1, block.conv1, x)
     y = _normed_convolution(block.norm2, block.conv2, y)
-    return y + (x if block.conv_shortcut is None else _Convolution.apply(x, block.conv_shortcut))
+    return y.add_(x if block.conv_shortcut is None else _Convolution.apply(x, block.conv_shortcut))
 
 
 def _temporal(block: SpatioTemporalResBlock, x: torch.Tensor) -> torch.Tensor:
     clip = x.transpose(0, 1)[None]
     temporal = block.temporal_res_block
     y = _normed_convolution(temporal.norm1, temporal.conv1, clip)
-    y = _normed_convolution(temporal.norm2, temporal.conv2, y) + clip
-    frames = torch.zeros(1, len(x), dtype=x.dtype, device=x.device)
-    mixed = block.time_mixer(x_spatial=clip, x_temporal=y, image_only_indicator=frames)
-    return mixed[0].transpose(0, 1)
+    y = _normed_convolution(temporal.norm2, temporal.conv2, y)
+    spatial_share = blend_weight(block.time_mixer, torch.zeros(1, len(x), dtype=x.dtype, device=x.device), x.dtype)
+    y = y.mul_(1 - spatial_share).add_(clip)  # share * clip + (1 - share) * (clip + y)
+    return y[0].transpose(0, 1)
 
 
 def _upsampled(upsampler: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -70,11 +74,7 @@ def _upsampled(upsampler: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def _normed_convolution(norm: nn.GroupNorm, convolution: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return _Convolution.apply(_Recomputed.apply(partial(_norm_silu, norm), x, len(x)), convolution)
-
-
-def _norm_silu(norm: nn.GroupNorm, x: torch.Tensor) -> torch.Tensor:
-    return functional.silu(norm(x), inplace=not torch.is_grad_enabled())
+    return _Convolution.apply(_NormSiLU.apply(x, norm), convolution)
 
 
 def _framewise(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
@@ -88,7 +88,14 @@ class _Recomputed(torch.autograd.Function):
     def forward(ctx: Any, function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, size: int) -> torch.Tensor:
         ctx.function, ctx.size = function, size
         ctx.save_for_backward(x)
-        return function(x) if size >= len(x) else torch.cat([function(part) for part in x.split(size)])
+        if size >= len(x):
+            return function(x)
+        for start in range(0, len(x), size):
+            y = function(x[start : start + size])
+            if start == 0:
+                whole = y.new_empty(len(x), *y.shape[1:])
+            whole[start : start + size] = y
+        return whole
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, torch.Tensor, None]:
@@ -100,6 +107,30 @@ class _Recomputed(torch.autograd.Function):
         for part, of_part in zip(pulled.split(ctx.size), parts, strict=True):
             part.copy_(_pulled_back(ctx.function, *of_part))
         return None, pulled, None
+
+
+class _NormSiLU(torch.autograd.Function):
+    """silu(norm(x)), of which only x is kept; the gradient goes through a few groups of channels at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, norm: nn.GroupNorm) -> torch.Tensor:
+        ctx.norm = norm
+        ctx.save_for_backward(x)
+        return functional.silu(norm(x), inplace=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (x,), norm = ctx.saved_tensors, ctx.norm
+        pulled, groups = torch.empty_like(x), norm.num_groups // GROUP_PARTS
+        channels = norm.num_channels // GROUP_PARTS
+        for start in range(0, norm.num_channels, channels):
+            part = slice(start, start + channels)
+
+            def function(y: torch.Tensor, part: slice = part) -> torch.Tensor:
+                return functional.silu(functional.group_norm(y, groups, norm.weight[part], norm.bias[part], norm.eps))
+
+            pulled[:, part] = _pulled_back(function, x[:, part], gradient[:, part])
+        return pulled, None
 
 
 def _pulled_back(
