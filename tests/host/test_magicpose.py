@@ -172,3 +172,14 @@ def test_steps_that_the_published_program_cannot_do(host: Host, steps: int) -> N
 def test_other_samplers_work(host: Host, sampler: str) -> None:
     found = sampled(host, our_graph(pose_pictures(2), {"sampler_name": sampler, "scheduler": "karras", "steps": 3}))
     assert torch.isfinite(found).all()
+
+
+def test_a_stopped_run_leaves_nothing_behind(host: Host) -> None:
+    graph = our_graph(pose_pictures(2))
+    wanted = sampled(host, graph)
+    graph["sampled"][1]["seed"] += 1
+    stopped = host.queue(graph, interrupt_at=0)
+    assert stopped.interrupted
+    graph["sampled"][1]["seed"] -= 1
+    host.fresh()
+    assert torch.equal(sampled(host, graph), wanted)
