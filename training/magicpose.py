@@ -28,6 +28,7 @@ from ..samplers.ddim import TRAIN_STEPS, add_noise
 from .encoding import digest, encode_frames
 from .optimisation import groups_of
 from .step import posterior_sample
+from .svd import stored
 from .system import Rows
 from .windows import Reference, picture_rows
 
@@ -73,6 +74,8 @@ class AppearanceControl(nn.Module):
         (B, H, W, 3); pose_share: (B,), 0 for a black pose picture.
         """
         self.release()
+        if next(self.unet.parameters()).device != latents.device:  # FSDP moves parameters without `_apply`
+            self.unet.to(latents.device)
         bank = compute_bank(self.appearance, reference, timesteps, text)
         self._open.enter_context(reading(self.unet, bank))
         residuals = None
@@ -273,8 +276,6 @@ class MagicPoseTraining:
     def export(self, folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
         """MagicPose.safetensors: all networks under the published names, the configuration in its metadata."""
         from safetensors.torch import save_file
-
-        from .svd import stored
 
         found = {"unet": self.module.unet.config, "vae": self.parts.vae.config}
         found["text_encoder"] = self.parts.text_encoder.config.to_dict()
