@@ -23,10 +23,12 @@ MARGIN = 2.0  # the host's own 1.5, and what twice as many tokens to attend to n
 def batch_frames(model: ModelPatcher, frames_at_once: int) -> ModelPatcher:
     """Let a MODEL predict frames_at_once frames together, 0 for as many as fit; the same MODEL.
 
-    A context handler that is there already stays, unless it is one of these or a number is named.
+    A motion module, or a context handler that is there already and none of these, decides itself, unless a number is
+    named.
     """
     there = model.model_options.get("context_handler")
-    if there is None or frames_at_once or isinstance(there, FrameBatches):
+    others = model.injections or not (there is None or isinstance(there, FrameBatches))
+    if frames_at_once or not others:
         model.model_options["context_handler"] = FrameBatches(frames_at_once)
         create_prepare_sampling_wrapper(model)
     return model

@@ -142,6 +142,13 @@ def test_other_numbers_of_poses_and_frames_are_told_of(host: Host, caplog) -> No
     assert relative(sampled(host, graph), found) < 1e-5
 
 
+def test_of_two_appearances_the_last_one_counts(host: Host) -> None:
+    other = image(picture(9))
+    twice = stock_graph(pose_pictures(1), picture=other, model=("first", 0))
+    twice["first"] = ("ChoreoApplyAppearance", networks())
+    assert torch.equal(sampled(host, twice), sampled(host, stock_graph(pose_pictures(1), picture=other)))
+
+
 # what works beside it -------------------------------------------------------------------------------------------------
 
 
@@ -220,10 +227,14 @@ def test_frames_of_a_motion_module_stay_together(host: Host, monkeypatch) -> Non
     monkeypatch.setattr(mm, "get_free_memory", lambda _device=None, *more, **named: (1, 1) if more or named else 1)
     sampled(host, stock_graph(pose_pictures(3)))
     assert set(rows) == {1}
+    graph = stock_graph(pose_pictures(3))
+    applied = host.queue({name: graph[name] for name in ("load", "text", "applied")}).outputs["applied"][0]
+    before, behind = model.clone(), applied.clone()
+    for moving in (before, behind):
+        moving.set_injections("motion", [PatcherInjection(inject=lambda _p: None, eject=lambda _p: None)])
     rows.clear()
-    moving = model.clone()
-    nothing = PatcherInjection(inject=lambda _p: None, eject=lambda _p: None)
-    moving.set_injections("motion", [nothing])
-    sampled(host, stock_graph(pose_pictures(3), model=Value(moving)))
+    sampled(host, stock_graph(pose_pictures(3), model=Value(before)))
+    graph["sampled"][1]["model"] = Value(behind)
+    sampled(host, graph)
     hook.remove()
     assert set(rows) == {3}
