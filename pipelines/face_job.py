@@ -21,6 +21,7 @@ from ..pose.masks import boxes_of_masks, masks_from_poses
 from ..pose.poses import Poses
 from ..samplers.face_optimisation import Box, FaceOptimisation, FaceOptimiser, FaceTarget, reference_embedding
 from .faces import Identity, find_network
+from .preflight import check_faces, report
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class OptimiseFaces:
         log.info("Faces are optimised in %d of %d frames.", sum(found is not None for found in boxes), len(boxes))
         recogniser = load_arcface(self.arcface_path(identity, folders)).float()
         pixels = to_signed(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+        report(check_faces(vae.decoder, recogniser, self.settings(), size, len(boxes)))
         target = FaceTarget(boxes, reference_embedding(recogniser, pixels, box))
         return FaceOptimiser(vae, recogniser, target, settings=self.settings(), steps=steps, away=away)
 

@@ -5,7 +5,7 @@ that lives at the same time in one call, counted on the meta device at full size
 channels of the first level (16 to 72 frames of 576x1024 in float16: within 3 %)
 
     UNet: the larger of 14 and 9 + 12 pieces, a piece being the share of the tokens that go through feed-forward
-    layers together; VAE decoder: 7.
+    layers together; VAE decoder: 7; its gradient for the face optimisation: 16, of which 4 may wait in main memory.
 
 MARGIN allows for what that does not see: workspaces of the libraries and gaps between blocks. Counted in the same way,
 the published program needs 16.0 GB for windows of 72 frames, 7.1 GB for 16, and 14.2 GB to decode; its users report
@@ -17,7 +17,8 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ from torch import nn
 from ..model_loaders.svd import SVDParts
 from ..networks.attention import CPU_PIECE, GPU_PIECE
 from ..runtime import current
+from ..samplers.face_optimisation import FaceOptimisation
 
 log = logging.getLogger(__name__)
 
 UNET_UNITS, FEED_FORWARD_UNITS, PIECE_UNITS = 14, 9, 12
 DECODER_UNITS = 7
+FACE_UNITS, FACE_UNITS_OFFLOADED = 16, 12
 MARGIN = 1.15
 LATENT_COPIES = 8  # latents, sums of two passes, their mean and the temporaries of a step, float32
 MEMINFO = Path("/proc/meminfo")
@@ -168,6 +171,51 @@ def check(
         fits = False
         sentence += f" The clip needs {_gb(need.host_bytes)} of main memory, where {_gb(main)} is free: shorten it."
     return Check(sentence, fits)
+
+
+def face_bytes(
+    decoder: nn.Module, recogniser: nn.Module, settings: FaceOptimisation, size: tuple[int, int], num_frames: int
+) -> int:
+    """Bytes that the face optimisation needs on the device: its networks, and the gradient of one chunk.
+
+    decoder: of the VAE; recogniser: ArcFace; both may be on the meta device. size: (height, width) in pixels. The UNet
+    waits elsewhere meanwhile.
+    """
+    dtype = getattr(torch, settings.dtype)
+    channels = decoder.conv_norm_out.num_channels
+    units = FACE_UNITS_OFFLOADED if settings.offload else FACE_UNITS
+    frame = size[0] * size[1] * channels * dtype.itemsize
+    networks = _weights([decoder], dtype) + _weights([recogniser], torch.float32)
+    return networks + int(min(settings.chunk, num_frames) * frame * units * MARGIN)
+
+
+def check_faces(
+    decoder: nn.Module, recogniser: nn.Module, settings: FaceOptimisation, size: tuple[int, int], num_frames: int
+) -> Check:
+    """Compare the face optimisation with what is free on the runtime's device, and say what would fit if it does not.
+
+    The arguments are those of :func:`face_bytes`.
+    """
+    device = current().device
+    needed = partial(face_bytes, decoder, recogniser, size=size, num_frames=num_frames)
+    sentence = (
+        f"Face optimisation needs about {_gb(needed(settings))} on {device} for chunks of {settings.chunk} frames in "
+        f"{settings.dtype}"
+    )
+    free = free_memory(device)
+    if free is None or needed(settings) <= free:
+        return Check(f"{sentence}{'' if free is None else f'; {_gb(free)} is free'}.", None if free is None else True)
+    chunks = [{"chunk": chunk} for chunk in range(settings.chunk - 1, 0, -1)]
+    for change in ({"offload": True}, {"dtype": "bfloat16"}, {"dtype": "bfloat16", "offload": True}, *chunks):
+        if needed(replace(settings, **change)) <= free:
+            words = " ".join(
+                f"--face-{name}" + ("" if value is True else f" {value}") for name, value in change.items()
+            )
+            advice = f"With {words} it needs {_gb(needed(replace(settings, **change)))}."
+            break
+    else:
+        advice = "Choose a smaller size."
+    return Check(f"{sentence}; {_gb(free)} is all that is free. Memory may run out. {advice}", False)
 
 
 def report(checked: Check) -> None:

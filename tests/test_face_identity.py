@@ -8,9 +8,11 @@ import warnings
 
 import numpy as np
 import pytest
+from choreo.pipelines import faces
 from choreo.pose import face
 from choreo.pose.face import TEMPLATE_112, FaceAnalyser
 from choreo.pose.identity import face_embedding, find_faces, is_turned
+from choreo.quirks import PUBLISHED_STABLEANIMATOR
 
 from .figures import FACE_DETECTOR, RECOGNISER, Figure, draw
 
@@ -135,3 +137,11 @@ def test_the_licence_is_told_once_and_auraface_noticed(tmp_path, caplog, monkeyp
     monkeypatch.setattr(face, "AURAFACE", face.hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.warns(RuntimeWarning, match="AuraFace"):
         FaceAnalyser(FACE_DETECTOR, path, "cpu").close()
+
+
+def test_the_published_channel_order_is_a_quirk(analyser, monkeypatch):
+    networks = {"scrfd_10g_bnkps.onnx": FACE_DETECTOR, "glintr100.onnx": RECOGNISER}
+    monkeypatch.setattr(faces, "find_network", lambda name, _folders: networks[name])
+    swapped = np.ascontiguousarray(one()[..., ::-1])
+    found = faces.Identity().embedding(swapped, (), "cpu", PUBLISHED_STABLEANIMATOR)
+    np.testing.assert_array_equal(found, plain(one(), analyser))

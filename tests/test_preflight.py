@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from choreo.benchmarks.live_bytes import LiveBytes
+from choreo.model_loaders.assemble import skeleton
 from choreo.model_loaders.mimicmotion import MimicMotionNetworks
 from choreo.model_loaders.svd import SVDParts
+from choreo.networks.arcface import IResNet
 from choreo.networks.attention import CPU_PIECE, GPU_PIECE
 from choreo.networks.image_tower import build_image_tower
 from choreo.networks.pose_net import PoseNet
@@ -19,8 +21,9 @@ from choreo.networks.speedups import faster
 from choreo.networks.svd_unet import build_unet, predict
 from choreo.networks.video_vae import build_video_vae
 from choreo.pipelines import preflight
-from choreo.pipelines.preflight import MARGIN, Check, check, estimate, largest_window, report
+from choreo.pipelines.preflight import MARGIN, Check, check, check_faces, estimate, face_bytes, largest_window, report
 from choreo.runtime import Runtime, use
+from choreo.samplers.face_optimisation import FaceOptimisation, chunk_gradient
 
 from .small_networks import small_networks
 
@@ -215,3 +218,37 @@ def test_free_memory_is_what_linux_says_or_nothing(tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text("MemTotal:       9000 kB\nMemAvailable:    5000 kB\n")
     assert preflight.free_memory(torch.device("cpu")) == 5000 * 1024
     assert preflight.free_memory(torch.device("meta")) is None
+
+
+def small_faces(**settings):
+    """Full-size networks without memory, settings, size and frames of a face optimisation."""
+    vae, recogniser = full_size()[1].vae, skeleton(IResNet)
+    return vae.decoder, recogniser, FaceOptimisation(**settings), (256, 256), 16
+
+
+def test_the_face_optimisation_needs_what_its_gradient_allocates():
+    decoder, recogniser, settings, size, frames = small_faces(chunk=2, dtype="float16")
+    z = torch.zeros(2, 4, 32, 32, device="meta", dtype=torch.float16)
+    with LiveBytes(decoder, recogniser) as live:
+        chunk_gradient(
+            decoder, recogniser.to("meta").eval(), z, [(9, 9, 90, 90)] * 2, torch.zeros(1, 512, device="meta")
+        )
+    needed = face_bytes(decoder, recogniser, settings, size, frames) - weights(decoder) - weights(recogniser)
+    assert live.peak <= needed <= 1.6 * live.peak
+
+
+def test_what_would_fit_is_named_when_faces_do_not(monkeypatch):
+    whole = face_bytes(*small_faces())
+    assert whole > 1.8 * face_bytes(*small_faces(dtype="bfloat16")) - weights(skeleton(IResNet))
+    for free, fits, words in (
+        (whole, True, "is free"),
+        (face_bytes(*small_faces(offload=True)), False, "With --face-offload it needs"),
+        (face_bytes(*small_faces(offload=True, dtype="bfloat16")), False, "--face-dtype bfloat16 --face-offload"),
+        (10**6, False, "smaller size"),
+    ):
+        monkeypatch.setattr(preflight, "free_memory", lambda _device, free=free: free)
+        checked = check_faces(*small_faces())
+        assert checked.fits is fits and words in checked.sentence
+        assert "chunks of 4 frames in float32" in checked.sentence
+    monkeypatch.setattr(preflight, "free_memory", lambda _device: None)
+    assert check_faces(*small_faces()).fits is None
