@@ -32,7 +32,9 @@ def help_pictures(host: Host) -> dict[str, Image.Image]:
         ),
         "ChoreoDrawPoses": in_a_row([(s, demo.drawn(demo.poses, s)) for s in host.module("pose.styles").STYLES]),
         "ChoreoAlignPoses": _alignment(demo),
-        "ChoreoFitPicture": in_a_row([("picture", demo.reference), ("576 x 576", demo.fitted(576, 576))]),
+        "ChoreoFitPicture": in_a_row(
+            [("picture", demo.reference), *((f"{w} x {h}", demo.fitted(w, h)) for w, h in ((576, 1024), (1024, 576)))]
+        ),
         "ChoreoMimicMotionSampler": _sampling(demo),
         "ChoreoLatentFusion": fusion_chart(host),
     }

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 
 from ..figures import draw
@@ -21,24 +22,29 @@ from .harness import Host, Value, open_host
 
 SIZE, SMALL = (1080, 1920), (192, 256)  # height, width; what is drawn and enlarged
 LENGTHS = (300, 1000)
+PERIOD, FPS = 50, 25
 FITTED = {"width": 256, "height": 144}  # of Draw Poses, whose IMAGE would hide everything else
 
 
-def pictures(number: int) -> Iterator[np.ndarray]:
-    """Frames uint8 (H, W, 3) of a figure that walks to and fro."""
-    rows, columns = (np.arange(large) * small // large for large, small in zip(SIZE, SMALL, strict=True))
-    for index in range(number):
-        yield draw(SMALL, [ONE.moved(abs(index % 40 - 20))])[rows][:, columns]
-
-
 def write_clip(host: Host, number: int) -> Value:
-    """A VIDEO in a file."""
+    """A VIDEO in a file: a figure that walks to and fro, encoded once and repeated."""
     from comfy_api.latest import InputImpl
 
-    path = host.folder / "input" / f"{number}.mp4"
-    with host.module("media.write").VideoWriter(path, SIZE, 30) as video:
-        for picture in pictures(number):
-            video.write(picture)
+    rows, columns = (np.arange(large) * small // large for large, small in zip(SIZE, SMALL, strict=True))
+    once, path = (host.folder / "input" / name for name in ("once.mkv", f"{number}.mkv"))
+    with host.module("media.write").VideoWriter(once, SIZE, FPS) as video:
+        for index in range(PERIOD):
+            video.write(draw(SMALL, [ONE.moved(abs(index - PERIOD // 2))])[rows][:, columns])
+    with av.open(str(path), "w") as target:
+        stream = None
+        for start in range(0, number, PERIOD):
+            with av.open(str(once)) as source:
+                stream = stream or target.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(source.streams.video[0]):
+                    if packet.dts is not None:
+                        shift = round(start / FPS / packet.time_base)
+                        packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                        target.mux(packet)
     return Value(InputImpl.VideoFromFile(str(path)))
 
 
@@ -56,29 +62,25 @@ def _status(key: str) -> int:
     return int(next(line for line in lines if line.startswith(key)).split()[1])
 
 
-def measure(number: int) -> dict[str, float]:
-    """MB by node for a clip of so many frames."""
+def measure(number: int) -> Iterator[tuple[str, float]]:
+    """(node, MB) for a clip of so many frames."""
     host = open_host()
-    warm, video = write_clip(host, 8), write_clip(host, number)
     eyes = detector(host)
-    found = {}
-    for clip, keep in ((warm, False), (video, True)):  # imports and first use are not counted
-        poses, grown = added(lambda clip=clip: host.run("ChoreoExtractPoses", frames=clip, detector=eyes)[0])
-        poses = Value(poses)
-        rows = {"Extract Poses": grown}
+    for clip, counted in ((write_clip(host, PERIOD), False), (write_clip(host, number), True)):  # warm first
+        found, grown = added(lambda clip=clip: host.run("ChoreoExtractPoses", frames=clip, detector=eyes)[0])
+        if counted:
+            yield "Extract Poses", grown
+        poses = Value(found)
         jobs = {
-            "Pose Video": ("ChoreoPoseVideo", {"poses": poses}),
-            "Pose Video over the clip": ("ChoreoPoseVideo", {"poses": poses, "frames": clip}),
             "Draw Poses, 256x144": ("ChoreoDrawPoses", {"poses": poses, **FITTED}),
-            "Import Skeleton Pictures, 256x144": ("ChoreoSkeletonPictures", {"pictures": clip, **FITTED}),
-            "Video Sound": ("ChoreoVideoSound", {"video": clip}),
+            "Pose Video over the clip": ("ChoreoPoseVideo", {"poses": poses, "frames": clip}),
         }
         for name, (node, inputs) in jobs.items():
-            rows[name] = added(lambda node=node, inputs=inputs: host.run(node, **inputs))[1]
+            grown = added(lambda node=node, inputs=inputs: host.run(node, **inputs))[1]
             host.fresh()
-        found = rows if keep else found
+            if counted:
+                yield name, grown
     host.close()
-    return found
 
 
 def main(lengths: tuple[int, ...] = LENGTHS) -> None:
@@ -97,7 +99,7 @@ def main(lengths: tuple[int, ...] = LENGTHS) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        for row, grown in measure(int(sys.argv[1])).items():
-            print(f"{row}\t{grown}")
+        for row, megabytes in measure(int(sys.argv[1])):
+            print(f"{row}\t{megabytes}", flush=True)
     else:
         main()
