@@ -30,7 +30,7 @@ METRICS = {
     "lpips": Metric("LPIPS", ".4f"),
     "lpips_vgg": Metric("LPIPS (VGG)", ".4f"),
     "disco_ssim": Metric("SSIM of DisCo", ".4f"),
-    "disco_l1": Metric("L1 of DisCo", ".3e"),
+    "disco_l1": Metric("L1 of DisCo", ".2e"),
     "wrapped_psnr": Metric("wrapped PSNR of DisCo", ".2f"),
     "disco_lpips": Metric("LPIPS of DisCo", ".4f"),
     "fid": Metric("FID", ".2f"),
