@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from choreo.datasets.puppets import Puppets
 from choreo.pose import simcc
+from choreo.pose.face import FaceAnalyser, arcface_input
 from choreo.pose.onnx_models import open_model
 from choreo.pose.wholebody import openpose_134
-from choreo.training.tiny import detector, pose_network
+from choreo.training.tiny import detector, faces, pose_network
 from choreo.training.tiny.loop import fit
 
 
@@ -59,6 +61,46 @@ def test_the_detector_file_computes_what_torch_trained(tmp_path):
     np.testing.assert_allclose(rows[0, 8000:, :4], out[:, :4], atol=1e-4)
     np.testing.assert_allclose(rows[0, 8000:, 4], 1 / (1 + np.exp(-out[:, 4])), atol=1e-5)
     assert (rows[0, 8000:, 5] == 1).all() and not rows[0, 8000:, 6:].any()
+
+
+def test_the_face_detector_file_finds_what_its_network_says(tmp_path):
+    """A network that sees one face, in pictures of two sizes; and the recogniser's file."""
+
+    class OneFace(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            grid = torch.nn.functional.avg_pool2d(images[:, :1], 32) * 0
+            hot = torch.zeros(1, 1, 20, 20)
+            hot[0, 0, 3, 5] = 1
+            hot = hot[..., : grid.shape[2], : grid.shape[3]]
+            return torch.cat([40 * hot - 20, *(grid + n / 4 for n in range(1, 15))], 1)
+
+    faces.save_face_detector(OneFace(), tmp_path)
+    torch.manual_seed(0)
+    network = faces.recogniser()
+    faces.save_recogniser(network, tmp_path)
+    with FaceAnalyser(tmp_path / faces.DETECTOR_FILE, tmp_path / faces.RECOGNISER_FILE, "cpu") as analyser:
+        for side in (640, 320):
+            found = analyser.find(np.zeros((side, side, 3), np.uint8), size=(side, side))
+            assert len(found) == 1
+            np.testing.assert_allclose(found.boxes[0], [160 - 8, 96 - 16, 160 + 24, 96 + 32], atol=1e-3)
+            np.testing.assert_allclose(found.landmarks[0], [[160 + 8 * n, 96 + 8 * n + 8] for n in range(5, 15, 2)])
+        picture = np.random.default_rng(0).integers(0, 256, (112, 112, 3), dtype=np.uint8)
+        embedding = analyser.embed_aligned(picture)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(arcface_input(picture)))[0].numpy()
+    np.testing.assert_allclose(embedding, expected, atol=1e-4)
+
+
+def test_two_views_of_a_puppet_are_faces(monkeypatch):
+    views = list(faces.face_views(Puppets().character(0), 2, np.random.default_rng(0)))
+    assert [view.shape for view in views] == [(3, 112, 112)] * 2 and not np.array_equal(*views)
+    monkeypatch.setattr(faces, "SEEN_PICTURES", 6)
+    blobs, targets, weights = faces.face_pictures(Puppets())
+    assert blobs.shape == (6, 3, 160, 160) and weights.unique().tolist() in ([1.0], [0.0, 1.0])
+    seen = targets[~targets[:, 0].isnan()]
+    assert len(seen) and (seen[:, :2] < seen[:, 2:4]).all()
+    middle = (seen[:, None, :2] + seen[:, None, 2:4]) / 2
+    assert (seen[:, 4:].unflatten(1, (5, 2)) - middle).abs().max() < (seen[:, 2:4] - seen[:, :2]).max()
 
 
 def test_a_fit_goes_on_where_it_stopped(tmp_path):

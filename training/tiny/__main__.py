@@ -1,6 +1,7 @@
 """The commands behind training/README.md: the tiny set's small networks, and the embedded files.
 
 python -m choreo.training.tiny parts FOLDER    train VAE, image tower, detector and pose network
+python -m choreo.training.tiny faces FOLDER    train a face detector and a recogniser for puppets
 python -m choreo.training.tiny install FOLDER WEIGHTS    put them, and trained MimicMotion weights, into assets/tiny
 python -m choreo.training.tiny demo    draw the demo's pictures and videos into assets/demo
 """
@@ -18,6 +19,7 @@ from ...model_loaders.tiny import SVD_FOLDER
 from .config import IMAGE_TOWER, UNET, VAE, WINDOW
 from .demo_inputs import write_demo_inputs
 from .detector import save_detector, train_detector
+from .faces import save_face_detector, save_recogniser, train_face_detector, train_recogniser
 from .files import embed, write_unet_config
 from .pose_network import save_pose_network, train_pose_network
 from .tower import train_image_tower
@@ -25,7 +27,7 @@ from .vae import train_vae
 
 PARTS = ("vae", "tower", "detector", "pose")
 Part = Literal["vae", "tower", "detector", "pose"]
-STEPS = {"vae": 1300, "tower": 1500, "detector": 800, "pose": 1200}
+STEPS = {"vae": 1300, "tower": 1500, "detector": 800, "pose": 1200, "faces": 1600, "recogniser": 500}
 
 app = tyro.extras.SubcommandApp()
 
@@ -53,6 +55,18 @@ def parts(folder: tyro.conf.Positional[Path], only: tuple[Part, ...] = PARTS, th
     if "pose" in only:
         save_pose_network(train_pose_network(STEPS["pose"], folder), folder)
     write_unet_config({"unet": UNET, "window": WINDOW}, folder)
+
+
+@app.command
+def faces(folder: tyro.conf.Positional[Path]) -> None:
+    """Train what StableAnimator's training needs to know puppets: scrfd_puppets.onnx and glintr_puppets.onnx.
+
+    Args:
+        folder: where state and results go.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_recogniser(train_recogniser(STEPS["recogniser"], folder), folder)
+    save_face_detector(train_face_detector(STEPS["faces"], folder), folder)
 
 
 @app.command
