@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,7 @@ from ..model_loaders.arcface import load_arcface
 from ..model_loaders.assemble import skeleton
 from ..model_loaders.svd_keys import vae_to_diffusers
 from ..networks.video_vae import SVD_VAE, build_video_vae
+from ..pipelines.preflight import face_bytes
 from ..runtime import use
 from ..samplers.face_optimisation import Box, FaceOptimisation, FaceOptimiser, FaceTarget, reference_embedding
 from .castable import loaded_whole
@@ -34,7 +35,6 @@ from .progress import HostRuntime, tell
 
 WRAPPER = "choreo_faces"
 DECODER = "decoder."
-NUMBERS_PER_PIXEL = 2200  # that the decoder's gradient keeps of each frame of a chunk; docs/face_optimisation.md
 UNUSED = "mid_block.attentions."  # of a decoder with one layer a block: diffusers builds it, and does not run it
 
 
@@ -166,7 +166,7 @@ def _sample_with_faces(  # noqa: PLR0917 - as the host calls it
         _leave_inference_mode(networks.decoder.model)
         _leave_inference_mode(networks.recogniser.model)
         optimiser = FaceOptimiser(vae, networks.recogniser.model, target, settings=settings, steps=len(sigmas) - 1)
-    needed = _checked_memory(settings, size, min(settings.chunk, len(noise)))
+    needed = _checked_memory(networks, settings, size, len(noise))
     refine = partial(_refined, guider, optimiser, _Loading(networks, needed), sigmas)
     before = guider.model_options.get("sampler_post_cfg_function", [])
     guider.model_options["sampler_post_cfg_function"] = [*before, refine]
@@ -175,19 +175,20 @@ def _sample_with_faces(  # noqa: PLR0917 - as the host calls it
     return samples
 
 
-def _checked_memory(settings: FaceOptimisation, size: tuple[int, int], frames: int) -> int:
-    """Bytes that a chunk of frames needs; MemoryError with what would fit when the device has not that much at all."""
-    of_frame = torch.finfo(getattr(torch, settings.dtype)).bits // 8 * NUMBERS_PER_PIXEL * size[0] * size[1]
+def _checked_memory(networks: Networks, settings: FaceOptimisation, size: tuple[int, int], frames: int) -> int:
+    """Bytes that a step needs; MemoryError with what would fit when the device has not that much at all."""
+    needed = partial(face_bytes, networks.decoder.model, networks.recogniser.model, size=size, num_frames=frames)
     there = mm.get_total_memory(mm.get_torch_device())
-    if frames * of_frame > there and not settings.offload:
-        fits = int(there // of_frame)
+    if needed(settings) > there:
+        smaller = range(settings.chunk - 1, 0, -1)
+        fits = next((chunk for chunk in smaller if needed(replace(settings, chunk=chunk)) <= there), 0)
         advice = f"a chunk of {fits}" if fits else "a smaller video"
         raise MemoryError(
-            f"Face Optimisation needs {frames * of_frame / 2**30:.1f} GiB for a chunk of {frames} frames of "
-            f"{size[1]}x{size[0]} in {settings.dtype}, the device has {there / 2**30:.1f}: choose {advice}, dtype "
+            f"Face Optimisation needs {needed(settings) / 1e9:.2f} GB for a chunk of {settings.chunk} frames of "
+            f"{size[1]}x{size[0]} in {settings.dtype}, the device has {there / 1e9:.2f}: choose {advice}, dtype "
             "bfloat16, or offload."
         )
-    return frames * of_frame
+    return needed(settings)
 
 
 def _refined(

@@ -105,6 +105,7 @@ def _svd_model(unet: Mapping[str, torch.Tensor], config: Mapping[str, Any], sour
     network = model.model.diffusion_model
     if adapter:
         add_adapters(network)
+        model.size = 0  # to be counted again
     problems = differences(weights, network.state_dict())
     if problems:
         raise ValueError(f"{source} does not fit ComfyUI's SVD network: {'; '.join(problems)}.")

@@ -37,8 +37,11 @@ class ChoreoLatentFusion(io.ComfyNode):
             display_name="Latent Fusion",
             category=CATEGORY,
             description="Lets KSampler and other stock samplers animate clips of any length: windows that all begin "
-            "with the reference frame are fused in every step. The start noise repeats in every window, as published.",
-            inputs=[io.Model.Input("model", tooltip="MimicMotion, from Load MimicMotion."), *_window_inputs()],
+            "with the first frame are fused in every step. The start noise repeats in every window, as published.",
+            inputs=[
+                io.Model.Input("model", tooltip="MimicMotion or StableAnimator, from its loader."),
+                *_window_inputs(),
+            ],
             outputs=[io.Model.Output("MODEL", display_name="MODEL", tooltip="The same MODEL with latent fusion.")],
         )
 

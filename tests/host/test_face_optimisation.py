@@ -89,14 +89,13 @@ def test_two_optimised_steps_of_ksampler_are_the_cores_fully_and_partly_loaded(h
     plain = graph() | {"sampled": ("KSampler", ksampler("fused", steps=STEPS))}
     assert relative(host.queue(plain).outputs["sampled"][0]["samples"], found) > 0.01
     assert share_alike(found, unscaled(core_answer(host))) > 0.99
-    for mode in ("--lowvram, 1 MB free", "--novram"):
-        host.fresh()
-        with memory_mode(mode):
-            parted = host.queue(graph())
-            assert parted.error is None
-            model = parted.outputs["load"][0]
-            assert model.loaded_size() < 0.9 * model.model_size()
-        assert share_alike(parted.outputs["sampled"][0]["samples"], found) > 0.99
+    host.fresh()
+    with memory_mode("--novram"):
+        parted = host.queue(graph())
+        assert parted.error is None
+        model = parted.outputs["load"][0]
+        assert model.loaded_size() < 0.9 * model.model_size()
+    assert share_alike(parted.outputs["sampled"][0]["samples"], found) > 0.99
 
 
 def test_weights_can_be_differentiated_through_after_the_host_has_moved_them(host: Host) -> None:
@@ -163,6 +162,6 @@ def test_a_picture_without_a_face_needs_a_mask(host: Host) -> None:
 def test_too_little_memory_is_said_before_sampling(host: Host, monkeypatch) -> None:
     import comfy.model_management as mm
 
-    monkeypatch.setattr(mm, "get_total_memory", lambda *_args, **_more: 70 << 20)
+    monkeypatch.setattr(mm, "get_total_memory", lambda *_args, **_more: 25 << 20)
     error = host.queue(graph()).error
     check_sentence(error, "chunk of 2 frames of 96x64 in float32", "choose a chunk of 1")

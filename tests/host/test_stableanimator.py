@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from .. import manifests
 from .harness import Host, Value
 from .stableanimator_job import clip, core, core_networks, face, give_files, loaders, written
 from .svd_job import SIZE, image, pose_pictures, relative, unscaled
@@ -19,6 +22,7 @@ from .test_bad_input import check_sentence
 from .test_svd_memory import load_in_part
 from .test_svd_sampling import CFG, OVERLAP, WINDOW, ksampler, stock_noise
 
+pytestmark = pytest.mark.filterwarnings("ignore:for .*copying from a non-meta")
 ADAPTER = "input_blocks.1.1.transformer_blocks.0.attn2.processor.id_to_k.weight"
 
 
@@ -290,3 +294,37 @@ def test_the_two_systems_are_not_mixed_up(host: Host) -> None:
     graph = stock_graph(poses) | {"sampled": ("KSampler", ksampler("other"))}
     graph["other"] = mimicmotion_loaders()["load"]
     check_sentence(host.queue(graph).error, "PoseNet of another MODEL")
+
+
+def test_the_published_files_are_taken_at_full_size(host: Host, tmp_path: Path, monkeypatch, caplog) -> None:
+    import comfy.model_management as mm
+
+    monkeypatch.setattr(mm, "unet_offload_device", lambda: torch.device("meta"))
+    reader = host.module("model_loaders.stableanimator")
+    for name in ("unet", "pose_net", "face_encoder"):
+        (tmp_path / f"{name}.pth").touch()
+    for name in ("model_loaders.stableanimator", "model_loaders.mimicmotion"):
+        module = host.module(name)
+        monkeypatch.setattr(module, "read_weights", lambda path: manifests.weights(f"stableanimator_{path.stem}"))
+        monkeypatch.setattr(module, "read_config", lambda path: {})
+    models = host.module("host.models")
+    with torch.device("meta"), torch.inference_mode(), caplog.at_level(logging.INFO):
+        model = models.stableanimator_of(reader.read_stableanimator(tmp_path))
+    network = model.model.diffusion_model.state_dict()
+    assert len(network) == 1428 + 32
+    assert network[ADAPTER.replace(".1.1.", ".8.1.")].shape == (1280, 1024)
+    assert not any("missing" in line or "unexpected" in line or "left over" in line for line in caplog.messages)
+    assert models.size_multiple(model) == 64
+    parts = models.parts_of(model, "StableAnimator")
+    assert parts.window == 16
+    assert len(parts.face_encoder.model.state_dict()) == len(manifests.weights("stableanimator_face_encoder"))
+
+
+def test_the_published_decoder_is_taken_at_full_size(host: Host) -> None:
+    parts = host.module("model_loaders.svd_keys")
+    vae = {n: torch.zeros(t.shape) for n, t in manifests.weights("mimicmotion_svd_xt_1_1_vae").items()}
+    state = parts.vae_to_ldm({name: tensor for name, tensor in vae.items() if name.startswith("decoder.")})
+    stock = SimpleNamespace(first_stage_model=SimpleNamespace(state_dict=lambda: state))
+    decoder = host.module("host.face_optimisation")._decoder_of(stock, torch.float16).state_dict()
+    wanted = {n.removeprefix("decoder."): t.shape for n, t in vae.items() if n.startswith("decoder.")}
+    assert {name: tensor.shape for name, tensor in decoder.items()} == wanted

@@ -360,7 +360,7 @@ finds the faces more like the picture's. That takes many times longer: try the o
 
 - It needs [glintr100_torch.pth](https://huggingface.co/FrancisRing/StableAnimator) in `models/stable_animator`, or \
 the Python package onnx, with which `glintr100.onnx` is converted.
-- **Memory**: at 512x512 a `chunk` of 4 frames needs 8.5 GiB beside the weights; fewer frames, `bfloat16` and \
+- **Memory**: at 512x512 a `chunk` of 4 frames needs 7.7 GiB beside the weights; fewer frames, `bfloat16` and \
 `offload` need less.""",
         "choreo/stableanimator_face",
         "optimisation.MODEL",
