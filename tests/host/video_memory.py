@@ -31,7 +31,7 @@ def write_clip(host: Host, number: int) -> Value:
     from comfy_api.latest import InputImpl
 
     rows, columns = (np.arange(large) * small // large for large, small in zip(SIZE, SMALL, strict=True))
-    once, path = (host.folder / "input" / name for name in ("once.mkv", f"{number}.mkv"))
+    once, path = (host.folder / "input" / name for name in ("once.mp4", f"{number}.mp4"))
     with host.module("media.write").VideoWriter(once, SIZE, FPS) as video:
         for index in range(PERIOD):
             video.write(draw(SMALL, [ONE.moved(abs(index - PERIOD // 2))])[rows][:, columns])
@@ -39,7 +39,7 @@ def write_clip(host: Host, number: int) -> Value:
         stream = None
         for start in range(0, number, PERIOD):
             with av.open(str(once)) as source:
-                stream = stream or target.add_stream_from_template(source.streams.video[0])
+                stream = stream or target.add_stream_from_template(source.streams.video[0], opaque=True)
                 for packet in source.demux(source.streams.video[0]):
                     if packet.dts is not None:
                         shift = round(start / FPS / packet.time_base)
