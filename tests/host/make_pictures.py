@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
 
-from .browser import CHROMIUM, Page, open_page
+from .browser import CHROMIUM, SETTLE, Page, open_page
 from .harness import ROOT, Host, open_host
 from .help_pictures import help_pictures
 from .live import serve
 from .make_thumbnails import write_thumbnails
 from .test_workflows import give_inputs, shipped, with_tiny_widgets
+from .workflow_plans import PLANS
 
 SCREENSHOTS, HELP = ROOT / "docs" / "images", ROOT / "web" / "docs" / "pictures"
 WIDEST = 1600  # of a screenshot, pixels
 TEMPLATES = "document.querySelector('.templates-tab-button, [aria-label=Templates]').click()"
-TEMPLATES_SHOWN = "document.querySelectorAll('[role=dialog] img').length >= 4"
+PICTURES = "[...document.querySelectorAll('[role=dialog] img')].filter(i => i.complete && i.naturalWidth).length"
 NODE_PARTS = {  # pictures of nodes as they are connected: workflow, node types
     "ChoreoMimicMotionConditioning": (
         "mimicmotion_ksampler_latent_fusion",
@@ -62,8 +64,8 @@ def _workflows(page: Page) -> None:
             if wanted == name:
                 _save(page.part(*types), HELP / f"{node_id}.jpg")
     page.evaluate(TEMPLATES)
-    page.wait_for(TEMPLATES_SHOWN)
-    page.wait_for("[...document.querySelectorAll('[role=dialog] img')].every(i => i.complete)")
+    page.wait_for(f"{PICTURES} >= {len(PLANS)}")
+    time.sleep(SETTLE)  # they fade in
     _save(page.picture(), SCREENSHOTS / "comfyui_templates.jpg")
 
 
