@@ -41,7 +41,7 @@ def encode_tokens(text_encoder: nn.Module, tokens: torch.Tensor) -> torch.Tensor
 
 
 def encode_texts(text_encoder: nn.Module, texts: list[str], vocabulary: Path | None = None) -> list[torch.Tensor]:
-    """(1, 77, D) float32 on the CPU for each text, one tensor for equal texts; the encoder is on the device meanwhile."""
+    """(1, 77, D) float32 on the CPU for each text, one tensor for equal texts; only meanwhile on the device."""
     tokens = {text: tokenize(text, text_encoder, vocabulary) for text in texts}
     current().check_cancelled()
     with torch.no_grad(), current().on_device(text_encoder):
