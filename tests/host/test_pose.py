@@ -228,7 +228,7 @@ BAD = {
         lambda host: {"frames": Value(torch.zeros(0, 8, 8, 3)), "detector": detector(host)},
         "empty",
     ),
-    "masks": (EXTRACT, lambda host: {"frames": Value(torch.zeros(2, 8, 8, 1)), "detector": detector(host)}, "x 3"),
+    "masks": (EXTRACT, lambda host: {"frames": Value(torch.zeros(2, 8, 8)), "detector": detector(host)}, "x 3"),
     "start without a rate": (
         EXTRACT,
         lambda host: {"frames": Value(images(frames(2))), "detector": detector(host), "start": 1.0},
