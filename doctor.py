@@ -24,6 +24,7 @@ from .networks.svd_unet import build_unet
 from .networks.video_vae import build_video_vae
 from .pipelines.faces import ANTELOPE, Identity, find_network
 from .pipelines.job import SVD_NAMES
+from .pipelines.magicpose_job import MagicPoseFiles
 from .pipelines.preflight import estimate, free_memory, largest_window
 from .pipelines.stableanimator_job import find_release
 from .pose.onnx_models import available_providers, choose_provider
@@ -33,7 +34,6 @@ from .samplers.decode import DECODE_CHUNK
 PACKAGES = ("torch", "diffusers", "transformers", "onnxruntime", "av", "cv2", "numpy")
 FULL_CHECKPOINTS = ("MimicMotion_1-1.pth", "MimicMotion_1.pth")
 MERGED_UNETS = ("MimicMotionMergedUnet_1-1-fp16.safetensors", "MimicMotionMergedUnet_1-0-fp16.safetensors")
-MAGICPOSE = "model_state-110000.th"
 DETECTION = ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
 SIZE = (576, 1024)
 LONGEST = 500  # frames; windows beyond the length of common clips are of no use
@@ -134,8 +134,8 @@ def _conclusion(folders: list[str | Path]) -> Iterator[str]:
         yield f"MimicMotion: no: {' '.join(missing)}"
     else:
         yield f"MimicMotion: yes, with {weights.name} and windows of {window_by_name(weights)} frames"
-    magicpose = find_file(MAGICPOSE, folders)
-    yield f"MagicPose: no: {_missing(MAGICPOSE)}" if magicpose is None else f"MagicPose: yes, with {magicpose.name}"
+    name = MagicPoseFiles.weights
+    yield f"MagicPose: {f'yes, with {name}' if find_file(name, folders) else f'no: {_missing(name)}'}"
     missing = _stableanimator(folders)
     yield f"StableAnimator: {'no: ' + ' '.join(missing) if missing else 'yes'}"
     faces = [name for name in (Identity.face_detector, Identity.face_recogniser) if not find_network(name, folders)]

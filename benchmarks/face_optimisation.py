@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from choreo.model_loaders.assemble import skeleton
 from choreo.networks.arcface import GLINTR100, IResNet
@@ -94,10 +96,10 @@ def count_ours(
     return weights / GIB, live.peak / GIB
 
 
-def _elsewhere(offload: bool) -> torch.autograd.graph.saved_tensors_hooks:
-    """What autograd keeps is not counted, as if it were in main memory."""
+def _elsewhere(offload: bool) -> AbstractContextManager:
+    """With offload, what autograd keeps is not counted, as if it were in main memory."""
     if not offload:
-        return torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept)
+        return nullcontext()
     return torch.autograd.graph.saved_tensors_hooks(
         lambda kept: (kept.shape, kept.dtype), lambda kept: torch.zeros(kept[0], dtype=kept[1], device="meta")
     )

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from choreo.conditioning.mimicmotion import SVDConditioning, added_time_ids, encode_poses
 from choreo.conditioning.picture import to_signed
+from choreo.conditioning.svd import SVDConditioning, added_time_ids, encode_poses
 from choreo.model_loaders.random_weights import random_weights
 from choreo.networks.pose_net import PoseNet
 from choreo.networks.speedups import faster

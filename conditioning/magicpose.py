@@ -14,8 +14,8 @@ from torch import nn
 from ..networks.finite import check_finite
 from ..networks.sd15_unet import encode_hint
 from ..runtime import current, with_smaller_batches
-from .mimicmotion import Noise
 from .picture import as_rgb, centre_fit, check_picture, to_signed
+from .svd import Noise
 from .text import encode_texts
 
 HINT_BATCH = 8

@@ -13,8 +13,8 @@ from ..networks.finite import check_finite
 from ..quirks import CLEAN, Quirks
 from ..runtime import current
 from .clip_image import ClipMethod
-from .mimicmotion import Noise, SVDConditioning, added_time_ids, clip_embedding, encode_picture, encode_poses
 from .picture import check_picture, lanczos_fit, to_signed
+from .svd import Noise, SVDConditioning, added_time_ids, clip_embedding, encode_picture, encode_poses
 
 
 def condition(

@@ -12,8 +12,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ..conditioning.clip_image import ClipMethod
-from ..conditioning.mimicmotion import POSE_BATCH, Noise, pose_groups
 from ..conditioning.picture import check_picture, check_size, to_signed
+from ..conditioning.svd import POSE_BATCH, Noise, pose_groups
 from ..runtime import current, with_smaller_batches
 from ..samplers.svd import PoseUse
 from .codecs import LATENT_CHANNELS, SCALE, embed_picture, encode_picture

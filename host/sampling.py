@@ -12,7 +12,7 @@ import latent_preview
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ..conditioning.mimicmotion import Noise
+from ..conditioning.svd import Noise
 from ..pipelines.mimicmotion import Settings
 from ..samplers.animate_lcm import lcm_step
 from ..samplers.guidance import guidance_ramp, guide, needs_unconditional

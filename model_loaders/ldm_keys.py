@@ -234,10 +234,13 @@ def vae_to_diffusers(
     """
     levels = _levels(weights, "decoder.up.")
     renamed = {name_to_diffusers(name, levels): tensor for name, tensor in weights.items()}
-    for name, tensor in renamed.items():
-        if ".attentions." in name and name.endswith(".weight") and tensor.ndim == 4:
-            renamed[name] = tensor.flatten(1)
-    return renamed
+    return {name: as_linear(name, tensor) for name, tensor in renamed.items()}
+
+
+def as_linear(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """A weight of a VAE under diffusers' names; a 1x1 convolution of its attention as a linear layer."""
+    is_projection = ".attentions." in name and name.endswith(".weight") and tensor.ndim == 4
+    return tensor.flatten(1) if is_projection else tensor
 
 
 def vae_to_ldm(weights: Weights, name_to_ldm: Callable[[str, int], str] = vae_name_to_ldm) -> dict[str, torch.Tensor]:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from ..networks.appearance import build_appearance
@@ -18,7 +17,7 @@ from ..networks.sd15_unet import SD15_UNET, build_controlnet, build_sd15_unet
 from ..networks.text_encoder import CLIP_VIT_L_14_TEXT, build_text_encoder
 from .assemble import fill, skeleton, without_prefix
 from .catalogue import where_to_get
-from .ldm_keys import Weights, controlnet_to_diffusers, rename, unet_to_diffusers, vae_to_diffusers
+from .ldm_keys import Weights, as_linear, controlnet_to_diffusers, rename, unet_to_diffusers, vae_to_diffusers
 from .recognise import Content, not_what_was_expected, recognise
 from .svd import clip_names_of
 from .weights import read_config, read_weights
@@ -61,6 +60,7 @@ SD15_NAMES = (
     "stable-diffusion-v1-5",
 )
 WHOLE = ("sd1", "magicpose", "magicpose_stage1", "controlnet_sd15")  # files with all parts of SD 1.5
+OTHER_WIDTHS = {1024: "SD 2", 2048: "SDXL"}  # by the channels of their texts
 EXPECTED = "the weights of Stable Diffusion 1.5"
 CONTROLNET_EXPECTED = (
     "an SD 1.5 ControlNet for OpenPose pictures (control_v11p_sd15_openpose.pth or its diffusers form)"
@@ -130,9 +130,14 @@ def check_unet(part: Part) -> None:
     channels = part.weights["conv_in.weight"].shape[1]
     if channels == 9:
         raise ValueError(f"{part.path} is an inpainting model, {EXPECTED} were expected.")
-    context = next((t.shape[1] for name, t in part.weights.items() if name.endswith("attn2.to_k.weight")), None)
-    if context in (1024, 2048) and part.config["cross_attention_dim"] not in (1024, 2048):
-        raise ValueError(f"{part.path} is a UNet of {'SD 2' if context == 1024 else 'SDXL'}, {EXPECTED} were expected.")
+    context = _text_width(part.weights)
+    if context in OTHER_WIDTHS and part.config["cross_attention_dim"] not in OTHER_WIDTHS:
+        raise ValueError(f"{part.path} is a UNet of {OTHER_WIDTHS[context]}, {EXPECTED} were expected.")
+
+
+def _text_width(weights: Weights) -> int | None:
+    """Channels of the texts that a UNet or a ControlNet attends to."""
+    return next((t.shape[1] for name, t in weights.items() if name.endswith("attn2.to_k.weight")), None)
 
 
 def _read_folder(folder: Path) -> dict[str, Part]:
@@ -143,7 +148,7 @@ def _read_folder(folder: Path) -> dict[str, Part]:
             continue
         weights = read_weights(path)
         if name == "vae":
-            weights = {_new_vae_name(key): _as_linear(key, tensor) for key, tensor in weights.items()}
+            weights = {_new_vae_name(key): as_linear(key, tensor) for key, tensor in weights.items()}
         full = {key: value for key, value in read_config(path).items() if key in CONFIGS[name]}
         parts[name] = Part(weights, {**CONFIGS[name], **full}, path)
     if not parts:
@@ -167,11 +172,6 @@ def _new_vae_name(name: str) -> str:
     """diffusers' present name of a VAE weight; files of Stable Diffusion 1.5 have those of its first versions."""
     before, middle, inside = name.partition(".attentions.0.")
     return before + middle + rename(inside, OLD_VAE_ATTENTION)
-
-
-def _as_linear(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    is_projection = ".attentions." in name and name.endswith(".weight") and tensor.ndim == 4
-    return tensor.flatten(1) if is_projection else tensor
 
 
 def read_controlnet(path: str | Path, config: Mapping[str, Any] = SD15_UNET) -> Part:
@@ -215,10 +215,10 @@ def _controlnet_file(path: Path) -> Path:
 
 def check_controlnet(weights: Weights, path: Path, content: Content, config: Mapping[str, Any]) -> None:
     """Raise ValueError when a ControlNet (diffusers' names) is not one of the UNet of a configuration."""
-    context = next((t.shape[1] for name, t in weights.items() if name.endswith("attn2.to_k.weight")), None)
+    context = _text_width(weights)
     hint = weights.get("controlnet_cond_embedding.conv_in.weight")
     if context != config["cross_attention_dim"]:
-        title = {1024: "a ControlNet of SD 2", 2048: "a ControlNet of SDXL"}.get(context, content.title)
+        title = f"a ControlNet of {OTHER_WIDTHS[context]}" if context in OTHER_WIDTHS else content.title
         raise ValueError(
             f"{path} is {title} (its texts have {context} channels, SD 1.5's have {config['cross_attention_dim']}), "
             f"{CONTROLNET_EXPECTED} was expected."

@@ -139,20 +139,18 @@ def _arcface_path(name: str, analyser: FaceFiles) -> Path:
 
 def _face_in(frame: np.ndarray, analyser: FaceFiles, mask: torch.Tensor | None) -> Sequence[int]:
     """The box of the picture's face, x1, y1, x2, y2: where the mask says, else the largest face that is found."""
-    from ..pose.identity import find_faces
+    from ..pose.identity import largest_box
 
-    height, width = frame.shape[:2]
     if mask is not None:
-        (box,) = _boxes(mask[:1], (height, width), "picture_mask")
+        (box,) = _boxes(mask[:1], frame.shape[:2], "picture_mask")
         if box is None:
             raise ValueError("picture_mask does not say where the face is in the picture: it has only one colour.")
         return box
     with analyser.open() as networks:
-        faces = find_faces(frame, networks)
-    if not len(faces):
+        box = largest_box(frame, networks)
+    if box is None:
         raise ValueError("No face was found in the picture: connect picture_mask, which says where it is.")
-    x1, y1, x2, y2 = faces.boxes[faces.largest()].astype(int).tolist()
-    return max(x1, 0), max(y1, 0), min(x2, width - 1), min(y2, height - 1)
+    return box
 
 
 def _boxes(masks: torch.Tensor, size: tuple[int, int], what: str) -> list[np.ndarray | None]:

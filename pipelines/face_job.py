@@ -16,7 +16,7 @@ from ..conditioning.picture import to_signed
 from ..model_loaders.arcface import load_arcface
 from ..model_loaders.catalogue import find_file, require_file
 from ..pose.face import FaceAnalyser
-from ..pose.identity import find_faces
+from ..pose.identity import largest_box
 from ..pose.masks import boxes_of_masks, masks_from_poses
 from ..pose.poses import Poses
 from ..samplers.face_optimisation import Box, FaceOptimisation, FaceOptimiser, FaceTarget, reference_embedding
@@ -104,11 +104,9 @@ def _require(name: str, folders: Sequence[Path]) -> Path:
 
 
 def _largest_face(picture: np.ndarray, analyser: FaceAnalyser) -> Box:
-    faces = find_faces(picture, analyser)
-    if not len(faces):
+    box = largest_box(picture, analyser)
+    if box is None:
         raise ValueError(
             "No face was found in the part of the reference picture that the video shows, so none can be optimised."
         )
-    height, width = picture.shape[:2]
-    x1, y1, x2, y2 = faces.boxes[faces.largest()].astype(int).tolist()
-    return max(x1, 0), max(y1, 0), min(x2, width - 1), min(y2, height - 1)
+    return box

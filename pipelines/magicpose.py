@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ..conditioning.magicpose import condition, encode_poses, pose_groups
-from ..conditioning.mimicmotion import Noise
 from ..conditioning.picture import check_size
+from ..conditioning.svd import Noise
 from ..networks.speedups import faster
 from ..quirks import CLEAN, Quirks
 from ..runtime import current

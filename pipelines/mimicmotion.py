@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from ..conditioning.clip_image import CLIP_METHODS, ClipMethod
-from ..conditioning.mimicmotion import Noise, SVDConditioning, condition
+from ..conditioning.mimicmotion import condition
 from ..conditioning.picture import check_picture, check_size
+from ..conditioning.svd import Noise, SVDConditioning
 from ..networks.speedups import faster
 from ..networks.svd_unet import predict
 from ..quirks import CLEAN, Quirks

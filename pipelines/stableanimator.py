@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..conditioning.mimicmotion import Noise
 from ..conditioning.picture import check_picture, check_size
 from ..conditioning.stableanimator import condition
+from ..conditioning.svd import Noise
 from ..networks.id_attention import identity_strength
 from ..samplers.decode import decode_frames, to_uint8
 from ..samplers.svd import Refine, seeded_noise

@@ -55,7 +55,7 @@ def face_embedding(
         if without_face == "stop":
             raise ValueError(f"{sentence} Take a larger or sharper picture of the face from the front.")
         _warn(f"{sentence} No identity is kept.")
-        return np.zeros(512, np.float32)
+        return np.zeros(EMBEDDING, np.float32)
     for problem in problems:
         _warn(f"{problem} It is left out.")
     return _mean(np.stack(found))
@@ -68,6 +68,16 @@ def find_faces(picture: np.ndarray, analyser: FaceAnalyser, channel_order: str =
         if len(faces):
             break
     return faces
+
+
+def largest_box(picture: np.ndarray, analyser: FaceAnalyser) -> np.ndarray | None:
+    """(4) whole-number box x1, y1, x2, y2 of the largest face of a picture, inside of it; None without a face."""
+    faces = find_faces(picture, analyser)
+    if not len(faces):
+        return None
+    height, width = picture.shape[:2]
+    box = faces.boxes[faces.largest()].astype(int)
+    return np.concatenate([box[:2].clip(min=0), np.minimum(box[2:], (width - 1, height - 1))])
 
 
 class NoFaceError(ValueError):

@@ -21,7 +21,7 @@ from .guidance import guide
 
 if TYPE_CHECKING:
     from ..conditioning.magicpose import MagicPoseConditioning
-    from ..conditioning.mimicmotion import Noise
+    from ..conditioning.svd import Noise
 
 CONTROL_MODES = ("controlnet_important", "balance")
 BATCHES = (16, 8, 4, 2, 1)

@@ -18,7 +18,7 @@ from .sigmas import initial_scale, timesteps
 from .windows import LatentFusion, windows
 
 if TYPE_CHECKING:
-    from ..conditioning.mimicmotion import Noise, SVDConditioning
+    from ..conditioning.svd import Noise, SVDConditioning
 
 SAMPLERS = ("euler", "animate_lcm")
 BATCH_BELOW = 65536  # latent pixels of a window; larger ones fill a GPU alone, and two at once cost twice the memory

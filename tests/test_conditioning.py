@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from choreo.conditioning.clip_image import clip_pixels, resize_with_antialiasing
-from choreo.conditioning.mimicmotion import condition, encode_poses
+from choreo.conditioning.mimicmotion import condition
 from choreo.conditioning.picture import (
     centre_square,
     check_size,
@@ -16,6 +16,7 @@ from choreo.conditioning.picture import (
     truncating_round_trip,
     video_size,
 )
+from choreo.conditioning.svd import encode_poses
 from choreo.model_loaders.svd import SVDParts
 from choreo.model_loaders.untrained import UNTRAINED_IMAGE_TOWER
 from choreo.networks.image_tower import build_image_tower

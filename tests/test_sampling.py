@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from choreo.conditioning.mimicmotion import SVDConditioning, added_time_ids
+from choreo.conditioning.svd import SVDConditioning, added_time_ids
 from choreo.quirks import PUBLISHED, WRAPPER
 from choreo.runtime import Runtime, use
 from choreo.samplers.sigmas import karras_sigmas, lcm_sigmas

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from choreo.conditioning.mimicmotion import added_time_ids
+from choreo.conditioning.svd import added_time_ids
 from choreo.networks.svd_unet import predict
 from choreo.pose.poses import LEFT_HAND, NUM_POINTS, RIGHT_HAND, Poses
 from choreo.quirks import PUBLISHED

@@ -236,7 +236,8 @@ class TrainStableAnimator(SVDJob):
     face_encoder: Path | None = None
     """Face encoder to start from, where it does not lie beside the weights."""
     face_detector: str = "scrfd_10g_bnkps.onnx"
-    """ONNX network of antelopev2 that finds the reference's face; "tiny" is the embedded one, which sees puppets."""
+    """ONNX network of antelopev2 that finds the reference's face; "tiny" is the embedded one, which sees nobody
+    but the figures of the tests."""
     face_recogniser: str = "glintr100.onnx"
     """ONNX network of antelopev2 that recognises it; "tiny" is the embedded one."""
     unet_part: Literal["attentions", "all", "none"] = "attentions"

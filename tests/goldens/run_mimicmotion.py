@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from choreo.conditioning.clip_image import clip_pixels, embed_picture, resize_with_antialiasing
-from choreo.conditioning.mimicmotion import Noise, SVDConditioning, added_time_ids, condition
+from choreo.conditioning.mimicmotion import condition
 from choreo.conditioning.picture import (
     centre_square,
     cover_crop,
@@ -18,6 +18,7 @@ from choreo.conditioning.picture import (
     truncating_round_trip,
     video_size,
 )
+from choreo.conditioning.svd import Noise, SVDConditioning, added_time_ids
 from choreo.pipelines.mimicmotion import Settings, animate
 from choreo.quirks import WRAPPER, Quirks
 from choreo.runtime import Runtime, use
