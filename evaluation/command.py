@@ -24,6 +24,7 @@ from ..runtime import current
 from ..samplers.windows import check_window
 from .distributions import WINDOW, Distributions, FrameFeatures, VideoFeatures
 from .examples import Examples
+from .faces import Embed, recogniser
 from .ledger import Ledger
 from .metrics import Lpips
 from .protocol import Measure, Settings, evaluate
@@ -59,6 +60,8 @@ class Evaluate:
     """Network for FID: inception-2015-12-05.pt, or another TorchScript network of pictures."""
     i3d: Path | None = None
     """Network for FVD: i3d_torchscript.pt, or another TorchScript network of 16 frames."""
+    arcface: Path | None = None
+    """Network for the likeness of faces: antelopev2's glintr100.onnx, or another of its kind."""
     targets: Literal["default", "none"] = "default"
     """What decides on the exit status; "none" only measures."""
     output: Path | None = None
@@ -112,6 +115,15 @@ class Evaluate:
         )
 
     @contextmanager
+    def faces(self) -> Iterator[Embed | None]:
+        """What knows faces; None when it is not named. FileNotFoundError when it is not there."""
+        if self.arcface is None:
+            yield None
+            return
+        with recogniser(require_file(self.arcface, self.networks.folders), self.detection.provider) as embed:
+            yield embed
+
+    @contextmanager
     def detector(self) -> Iterator[PoseDetector | None]:
         """What finds the poses again; None, with a word about it, without its files when no target needs it."""
         detection = own_detector(self.detection, self.networks)
@@ -151,11 +163,11 @@ def run_evaluation(job: Evaluate) -> tuple[bool, str]:
     about = describe(job, settings)
     print("\n".join(f"{name + ':':<12}{text}" for name, text in about.items()), flush=True)
     more: dict[str, Any] = {} if job.output is None else {"show": Examples(job.output, job.examples)}
-    with job.detector() as detector:
-        more |= {"measures": measures, "distributions": distributions, "borders": system.borders}
+    with job.detector() as detector, job.faces() as faces:
+        more |= {"measures": measures, "distributions": distributions, "faces": faces, "borders": system.borders}
         report = evaluate(system, source, settings, detector, ledger=ledger, **more)
     report.about.update(about)
-    report.notes += weights_notes(measures, distributions)
+    report.notes += weights_notes(measures, distributions, faces=faces is not None)
     _print(report)
     if job.output is not None:
         report.save(job.output / "report.json", targets)
@@ -164,13 +176,14 @@ def run_evaluation(job: Evaluate) -> tuple[bool, str]:
     return report.summary(targets)
 
 
-def weights_notes(measures: Mapping[str, Measure], distributions: Distributions) -> list[str]:
+def weights_notes(measures: Mapping[str, Measure], distributions: Distributions, *, faces: bool) -> list[str]:
     """What is not measured for want of weights, and on how much the rest was."""
     notes = []
     if "lpips" not in measures:
         notes.append("LPIPS is not measured: it takes the package lpips, and --lpips to download its weights.")
     names = {"disco_lpips": "LPIPS of DisCo (--vgg)", "fid": "FID (--inception)", "fvd": "FVD (--i3d)"}
     missing = [text for name, text in names.items() if name not in {*measures, *distributions.extractors}]
+    missing += [] if faces else ["likeness of faces (--arcface)"]
     if missing:
         notes.append(f"Not measured, as no file of weights is named: {', '.join(missing)}.")
     for name, count in distributions.counts().items():

@@ -19,6 +19,7 @@ from ..runtime import Runtime, current, use
 from .appearance import body_colours, similarity_matrix
 from .disco import grey_ssim, l1_per_pixel, wrapped_psnr
 from .distributions import Distributions
+from .faces import Embed, face_likeness
 from .ledger import Ledger
 from .metrics import PARTS, as_float, border_jump, change_error, counted_points, l1, pck, psnr, ssim
 from .report import ClipScores, Report
@@ -97,6 +98,7 @@ def evaluate(
     *,
     measures: Mapping[str, Measure] = MappingProxyType({}),
     distributions: Distributions | None = None,
+    faces: Embed | None = None,
     borders: Callable[[int], Sequence[int]] = lambda num_frames: (),
     ledger: Ledger | None = None,
     show: Show = lambda key, clip, frames: None,
@@ -106,6 +108,7 @@ def evaluate(
     detector: finds the poses again; without it there is no PCK.
     measures: more measures of pictures, by their names in `report.METRICS`.
     distributions: what is measured on all clips together.
+    faces:    knows faces; their likeness is measured with it, where the data set has keypoints.
     borders:  for a number of frames, those at which one window of the system ends and the next one begins.
     ledger:   keeps what is finished; what it has already is not done again.
     show:     is called with "clip N" or "reference N", the clip, and the uint8 frames that the system made of it.
@@ -113,7 +116,9 @@ def evaluate(
     FloatingPointError for NaN.
     """
     ledger = Ledger() if ledger is None else ledger
-    judge = _Judge(animate, source, settings, detector, measures, distributions or Distributions({}), borders, show)
+    judge = _Judge(
+        animate, source, settings, detector, measures, distributions or Distributions({}), faces, borders, show
+    )
     report = Report(settings.threshold)
     available = len(source)
     clips, references = min(settings.clips, available), min(settings.references, available)
@@ -154,6 +159,7 @@ class _Judge:
     detector: Detector | None
     measures: Mapping[str, Measure]
     distributions: Distributions
+    faces: Embed | None
     borders: Callable[[int], Sequence[int]]
     show: Show
 
@@ -199,6 +205,9 @@ class _Judge:
             }
             for row, poses in found.items():
                 values[row] |= self.poses(poses, clip.poses)
+        if self.faces is not None and clip.poses is not None and clip.poses.num_people:
+            for row, value in face_likeness(rows | {"truth": clip.frames}, clip.poses, self.faces).items():
+                values[row]["faces"] = value
         scores = ClipScores(index, clip.name, len(result), seconds, values)
         return {"scores": asdict(scores), "features": self.distributions.packed(rows | {"truth": clip.frames})}
 

@@ -40,6 +40,7 @@ METRICS = {
     "pck_hands": Metric("PCK@{} hands"),
     "pck_face": Metric("PCK@{} face"),
     "found": Metric("frames with a person"),
+    "faces": Metric("likeness of faces"),
     "jump": Metric("jump at window borders", ".5f"),
 }
 

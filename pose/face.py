@@ -20,6 +20,7 @@ import numpy as np
 from .boxes import suppress
 from .onnx_kinds import ARCFACE, SCRFD
 from .onnx_models import open_model
+from .poses import FACE, Poses
 
 log = logging.getLogger(__name__)
 _told: set[Path] = set()
@@ -27,6 +28,8 @@ _told: set[Path] = set()
 STRIDES = (8, 16, 32)
 ANCHORS = 2  # a cell
 FACE_SCORE = 0.5
+LANDMARKS = (14, 15, 0, FACE.start + 48, FACE.start + 54)  # of the whole body: eyes, nose, corners of the mouth
+LANDMARK_SCORE = 0.5
 SUPPRESSION = 0.4
 CHANNEL_ORDERS = ("bgr", "released")
 AURAFACE = "a7933ea5330113b01c9b60351d8f4c33003f145d8470ac5f0e52ee2effe25c60"  # also published as glintr100.onnx
@@ -157,6 +160,12 @@ def align_112(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     above = padded[y, x] * (1 - right) + padded[y, x + 1] * right
     below = padded[y + 1, x] * (1 - right) + padded[y + 1, x + 1] * right
     return np.rint(above * (1 - down) + below * down).astype(np.uint8)
+
+
+def landmarks_of(poses: Poses, frame: int = 0, person: int = 0) -> np.ndarray | None:
+    """(5, 2) in pixels: what :func:`align_112` takes, from a whole body; None unless all of it is surely seen."""
+    seen = poses.present[frame, person] and (poses.scores[frame, person, LANDMARKS] >= LANDMARK_SCORE).all()
+    return poses.pixels()[frame, person, LANDMARKS] if seen else None
 
 
 def fallback_matrix(landmarks: np.ndarray) -> np.ndarray:

@@ -121,7 +121,7 @@ def test_distances_are_of_all_clips_together_and_survive_an_interruption(tmp_pat
     again = Distributions({"fid": lambda frames: pytest.fail("a clip was judged again"), "fvd": colours})
     resumed = evaluate(copies, Figures(), settings, distributions=again, ledger=Ledger(tmp_path / "a.jsonl"))
     assert resumed.sets == report.sets
-    notes = " ".join(weights_notes({}, distributions))
+    notes = " ".join(weights_notes({}, distributions, faces=False))
     assert "LPIPS of DisCo (--vgg)" in notes and "FID is of 6 frames" in notes and "FVD is not measured" in notes
 
 

@@ -10,7 +10,8 @@ from choreo.pose import simcc
 from choreo.pose.face import FaceAnalyser, arcface_input
 from choreo.pose.onnx_models import open_model
 from choreo.pose.wholebody import openpose_134
-from choreo.training.tiny import detector, faces, pose_network
+from choreo.training.tiny import detector, faces, pose_network, tower
+from choreo.training.tiny.config import IMAGE_TOWER
 from choreo.training.tiny.loop import fit
 
 
@@ -101,6 +102,28 @@ def test_two_views_of_a_puppet_are_faces(monkeypatch):
     assert len(seen) and (seen[:, :2] < seen[:, 2:4]).all()
     middle = (seen[:, None, :2] + seen[:, None, 2:4]) / 2
     assert (seen[:, 4:].unflatten(1, (5, 2)) - middle).abs().max() < (seen[:, 2:4] - seen[:, :2]).max()
+
+
+def test_colours_are_exchanged_in_pictures_and_looks_alike():
+    told = torch.rand(4, 35)
+    pixels = told[:, :3, None, None] * torch.linspace(0, 1, 5)
+    orders = set()
+    for seed in range(200):
+        seen, target = tower.varied(pixels, told, np.random.default_rng(seed))
+        torch.testing.assert_close(seen.amax((2, 3)), target[:, :3], rtol=0, atol=0)
+        torch.testing.assert_close(target[:, 27:], told[:, 27:], rtol=0, atol=0)
+        for whole, part in zip(told[:, :27].split(3, 1), target[:, :27].split(3, 1), strict=True):
+            torch.testing.assert_close(part.sort(1).values, whole.sort(1).values, rtol=0, atol=0)
+        orders.add((tuple(target[0, 24:27].tolist()), bool(seen[0, 0, 0, 0] > seen[0, 0, 0, -1])))
+    assert len(orders) == 12, "every order of the channels, both ways round"
+
+
+def test_the_tower_takes_a_step(tmp_path):
+    small = IMAGE_TOWER | {"image_size": 64}
+    told = tower.train_image_tower(small, 1, tmp_path, pictures=tower.PICTURES)
+    assert not told.training and told.config.projection_dim == 64
+    state = torch.load(tmp_path / "tower.pt", weights_only=True)
+    assert state["step"] == 1 and state["network"]["tell.weight"].shape == (35, 64)
 
 
 def test_a_fit_goes_on_where_it_stopped(tmp_path):

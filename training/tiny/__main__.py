@@ -27,7 +27,7 @@ from .vae import train_vae
 
 PARTS = ("vae", "tower", "detector", "pose")
 Part = Literal["vae", "tower", "detector", "pose"]
-STEPS = {"vae": 1300, "tower": 1500, "detector": 800, "pose": 1200, "faces": 1600, "recogniser": 500}
+STEPS = {"vae": 1300, "tower": 7500, "detector": 800, "pose": 1200, "faces": 1600, "recogniser": 500}
 
 app = tyro.extras.SubcommandApp()
 

@@ -13,9 +13,9 @@ from torch.nn import functional
 from ...datasets.puppets import Puppets, render
 from ...datasets.puppets.character import Character
 from ...datasets.puppets.motion import draw_motion
-from ...pose.face import ANCHORS, STRIDES, align_112, arcface_input, scrfd_input
+from ...pose.face import ANCHORS, STRIDES, align_112, arcface_input, landmarks_of, scrfd_input
 from ...pose.masks import face_box
-from ...pose.poses import FACE, Poses
+from ...pose.poses import FACE
 from .detector import EMPTY, without_puppet
 from .loop import fit
 from .onnx_file import layer, write_onnx
@@ -31,14 +31,6 @@ POOL = 4  # pixels of an input to one that the networks look at
 TEMPERATURE = 0.1
 LENGTH = 20.0  # of an embedding, about that of antelopev2
 JITTER = 0.4  # pixels that landmarks are moved by, as a detector would
-MOUTH = (FACE.start + 48, FACE.start + 54)
-POINTS = (14, 15, 0, *MOUTH)  # of the whole body: the five that faces are aligned by
-
-
-def landmarks(poses: Poses) -> np.ndarray | None:
-    """(5, 2) in pixels of the face of frame 0: eyes, nose, corners of the mouth; None unless all but these are seen."""
-    seen = poses.scores[0, 0, list(POINTS)] >= 0.5
-    return poses.pixels()[0, 0, list(POINTS)] if seen.all() else None
 
 
 # --- detector -------------------------------------------------------------------------------------------------------
@@ -89,7 +81,7 @@ def face_pictures(puppets: Puppets) -> tuple[torch.Tensor, torch.Tensor, torch.T
         empty = rng.random() < EMPTY
         blob, scale = scrfd_input(spoiled(without_puppet(character, rng) if empty else picture, rng))
         blobs.append(functional.avg_pool2d(torch.from_numpy(blob), POOL)[0])
-        points = None if empty else landmarks(poses)
+        points = None if empty else landmarks_of(poses)
         box = None if empty else face_box(poses.pixels()[0, 0, FACE], poses.scores[0, 0, FACE])
         missing = points is None or box is None
         targets.append(np.full(14, np.nan) if missing else np.concatenate([box, points.ravel()]) * scale)
@@ -152,7 +144,7 @@ def face_views(character: Character, count: int, rng: np.random.Generator) -> It
     given = 0
     while given < count:
         frames, poses = render(character, draw_motion(rng), 1, (SIZE, SIZE), float(rng.uniform(0, 100)))
-        points = landmarks(poses)
+        points = landmarks_of(poses)
         if points is not None:
             given += 1
             places = points + rng.normal(0, JITTER, points.shape)

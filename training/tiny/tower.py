@@ -15,7 +15,9 @@ from ...datasets.puppets.character import HAIR, Character
 from ...networks.image_tower import build_image_tower
 from .loop import fit
 
-PICTURES, SIZE = 16, 128  # of a step
+SEEN_PICTURES = 8000  # drawn once, before the training
+PICTURES, SIZE = 32, 128  # of a step
+COLOURS = 27  # of the looks: nine, in red, green and blue
 SPREAD_WEIGHT = 1e-2
 
 
@@ -27,6 +29,25 @@ def looks(character: Character) -> np.ndarray:
     return np.concatenate([character.colours(), np.array([*hair, *pattern, *cut], np.float32)])
 
 
+def drawn(puppets: Puppets, count: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tower's inputs (N, 3, side, side), float16, and the :func:`looks` (N, 35) of the first puppets."""
+    pixels = torch.empty(count, 3, side, side, dtype=torch.float16)
+    for i in range(count):
+        pixels[i] = clip_pixels(puppets.reference(i, (SIZE, SIZE))[0], size=side)[0]
+    return pixels, torch.from_numpy(np.stack([looks(puppets.character(i)) for i in range(count)]))
+
+
+def varied(pixels: torch.Tensor, told: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Half of the time mirrored, half of the time with red, green and blue exchanged, in picture and looks alike."""
+    if rng.random() < 0.5:
+        pixels = pixels.flip(-1)
+    if rng.random() < 0.5:
+        order = rng.permutation(3)
+        colours = told[:, :COLOURS].unflatten(1, (-1, 3))[..., order].flatten(1)
+        pixels, told = pixels[:, order], torch.cat([colours, told[:, COLOURS:]], dim=1)
+    return pixels, told
+
+
 class _Teller(nn.Module):
     def __init__(self, tower: nn.Module) -> None:
         super().__init__()
@@ -34,16 +55,19 @@ class _Teller(nn.Module):
         self.tell = nn.Linear(tower.config.projection_dim, 35)
 
 
-def train_image_tower(config: dict, steps: int, folder: Path, rate: float = 2e-3) -> nn.Module:
+def train_image_tower(
+    config: dict, steps: int, folder: Path, rate: float = 1e-3, pictures: int = SEEN_PICTURES
+) -> nn.Module:
     """CLIPVisionModelWithProjection of `config`, whose embedding tells a puppet's looks through one linear layer."""
     torch.manual_seed(0)
-    teller, puppets = _Teller(build_image_tower(config)), Puppets()
+    teller = _Teller(build_image_tower(config))
+    pixels, told = drawn(Puppets(), pictures, config["image_size"])
 
     def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        numbers = range(step * PICTURES, (step + 1) * PICTURES)
-        pixels = [clip_pixels(puppets.reference(i, (SIZE, SIZE))[0], size=config["image_size"]) for i in numbers]
-        target = torch.from_numpy(np.stack([looks(puppets.character(i)) for i in numbers]))
-        embedding = teller.tower(torch.cat(pixels)).image_embeds
+        rng = np.random.default_rng([step, 4])
+        chosen = rng.choice(pictures, PICTURES, replace=False)
+        seen, target = varied(pixels[chosen].float(), told[chosen], rng)
+        embedding = teller.tower(seen).image_embeds
         error = functional.mse_loss(teller.tell(embedding), target)
         spread = (embedding.square().mean() - 1).square()
         return error + SPREAD_WEIGHT * spread, {"error": error.item(), "spread": spread.item()}
