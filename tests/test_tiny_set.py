@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from choreo.pose import simcc
 from choreo.pose.face import FaceAnalyser, arcface_input
 from choreo.pose.onnx_models import open_model
 from choreo.pose.wholebody import openpose_134
-from choreo.training.tiny import detector, faces, pose_network, tower
+from choreo.runtime import Runtime, use
+from choreo.training.tiny import detector, faces, identity, pose_network, tower
 from choreo.training.tiny.config import IMAGE_TOWER
 from choreo.training.tiny.loop import fit
 
@@ -124,6 +127,44 @@ def test_the_tower_takes_a_step(tmp_path):
     assert not told.training and told.config.projection_dim == 64
     state = torch.load(tmp_path / "tower.pt", weights_only=True)
     assert state["step"] == 1 and state["network"]["tell.weight"].shape == (35, 64)
+
+
+def test_a_covered_head_is_all_that_a_reference_loses():
+    def embed(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        return np.concatenate([picture.mean((0, 1)), landmarks[2]])
+
+    source = identity.FacedPuppets(Puppets(), embed, lambda index: index == 1)
+    for index in (0, 1):
+        whole, _ = Puppets().reference(index, (128, 128))
+        reference = source.clip(index, 2, (128, 128)).reference
+        changed = (reference != whole).any(-1)
+        assert changed.any() == (index == 1) and changed.mean() < 0.1
+        np.testing.assert_allclose(source(reference)[:3], whole.mean((0, 1)))
+        if index:
+            x, y = source(reference)[3:].astype(int)
+            assert (reference[y, x] == identity.GREY).all() and (reference[changed] == identity.GREY).all()
+    with pytest.raises(KeyError):
+        source(whole)
+
+
+def test_a_tiny_adapter_is_trained_and_judged_with_covered_and_shown_faces(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    faces.save_recogniser(faces.recogniser().eval(), tmp_path)
+    monkeypatch.setattr(identity, "SAMPLING", replace(identity.SAMPLING, steps=1, window=2, overlap=1))
+    judged = replace(identity.JUDGED, clips=2, frames=2)
+    with use(Runtime("cpu", torch.float32)):
+        trained = identity.train_identity(tmp_path, steps=1, clips=2)
+        assert (trained / "face_encoder.safetensors").is_file() and len(
+            list((tmp_path / "identity").glob("cache/*/0*"))
+        ) == 2
+        reports = identity.judge_identity(tmp_path, trained, judged)
+    psnr = {key: report.values("result", "psnr") for key, report in reports.items()}
+    assert [len(values) for values in psnr.values()] == [2] * 4
+    assert (psnr["shown", "on"] != psnr["shown", "off"]).all() and (
+        psnr["shown", "off"] != psnr["covered", "off"]
+    ).all()
+    table = identity.identity_table(reports)
+    assert table.count("on - off") == 2 and "truth" in table and "nan" not in table
 
 
 def test_a_fit_goes_on_where_it_stopped(tmp_path):

@@ -32,7 +32,7 @@ from choreo.training.step import Recipe
 from choreo.training.windows import HandWindows
 from safetensors.torch import load_file, save_file
 
-from .training_job import small_parts, train
+from .training_job import loss_on_clip, small_parts, train
 
 accelerate = pytest.importorskip("accelerate", reason="the extra `train` is not installed")
 EXPORT = "MimicMotion.safetensors"
@@ -152,11 +152,7 @@ def fixed_loss(weights: Path, parts_folder: Path) -> float:
     """The loss of some noise on the first clip."""
     networks, parts = load_mimicmotion(weights), load_svd_parts(parts_folder / SVD_FOLDER)
     system = MimicMotionTraining(networks, parts, HandWindows(3), Recipe(dropout=0.0))
-    rows = system.encode_rows(system.layout.rows(Puppets().clip(0, 3, (32, 32))))
-    sample = system.layout.take(rows, np.random.default_rng(0))
-    batch = {name: torch.stack(8 * [tensor]) for name, tensor in sample.items()}
-    with torch.no_grad():
-        return float(system.loss(system.module, batch, [torch.Generator().manual_seed(n) for n in range(8)])[0])
+    return loss_on_clip(system, Puppets().clip(0, 3, (32, 32)))
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ from choreo.training.validation import Validation
 from safetensors.torch import load_file, save_file
 
 from .test_training import curve, same, started
-from .training_job import small_magicpose, train_pairs
+from .training_job import loss_on_clip, small_magicpose, train_pairs
 
 accelerate = pytest.importorskip("accelerate", reason="the extra `train` is not installed")
 SHAPE = (4, 4, 4)
@@ -215,11 +215,7 @@ def test_a_sample_is_a_frame_with_its_pose_and_a_reference() -> None:
 def fixed_loss(weights: Path) -> float:
     """The loss of some noise on the first clip."""
     system = MagicPoseTraining(*load_magicpose(weights))
-    rows = system.encode_rows(system.layout.rows(Puppets(style="classic").clip(0, 1, (HEIGHT, WIDTH))))
-    sample = system.layout.take(rows, np.random.default_rng(0))
-    batch = {name: torch.stack(8 * [tensor]) for name, tensor in sample.items()}
-    with torch.no_grad():
-        return float(system.loss(system.module, batch, [torch.Generator().manual_seed(n) for n in range(8)])[0])
+    return loss_on_clip(system, Puppets(style="classic").clip(0, 1, (HEIGHT, WIDTH)))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
+from choreo.datasets.clips import Clip
 from choreo.model_loaders.tiny import SVD_FOLDER
 from choreo.model_loaders.untrained import UNTRAINED_FACE_ENCODER, UNTRAINED_UNET, write_untrained
 from choreo.model_loaders.untrained_magicpose import MAGICPOSE_FILE, write_untrained_magicpose
@@ -18,6 +20,7 @@ from choreo.runtime import Runtime, use
 from choreo.training.command import train_magicpose, train_mimicmotion, train_stableanimator
 from choreo.training.mimicmotion import MimicMotionTraining
 from choreo.training.settings import Loop, TrainMagicPose, TrainMimicMotion, TrainStableAnimator
+from choreo.training.system import TrainingSystem
 
 SETTINGS = {
     "data": "puppets",
@@ -79,6 +82,15 @@ def train_pairs(output: Path, **changes) -> None:
         small_magicpose(output.parent / "parts")
     with use(Runtime("cpu", torch.float32)):
         train_magicpose(TrainMagicPose(**job), loop)
+
+
+def loss_on_clip(system: TrainingSystem, clip: Clip) -> float:
+    """The loss of some noise, always the same, on a clip."""
+    rows = system.encode_rows(system.layout.rows(clip))
+    sample = system.layout.take(rows, np.random.default_rng(0))
+    batch = {name: torch.stack(8 * [tensor]) for name, tensor in sample.items()}
+    with torch.no_grad():
+        return float(system.loss(system.module, batch, [torch.Generator().manual_seed(n) for n in range(8)])[0])
 
 
 def _settings(output: Path, changes: dict) -> tuple[Loop, dict]:

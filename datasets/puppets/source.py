@@ -70,10 +70,15 @@ class Puppets:
 
     def reference(self, index: int, size: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Puppet `index` standing, facing the viewer, and its pose drawn: uint8 (H, W, 3) RGB each."""
+        picture, poses = self.standing(index, size, seed)
+        return picture, next(draw_clip(poses, size, self.style))
+
+    def standing(self, index: int, size: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, Poses]:
+        """The picture of :meth:`reference` with its true keypoints, one frame of one person."""
         rng = self._random(_REFERENCE, index, seed)
         motion = draw_motion(rng, "wave")
         frames, poses = render(self.character(index), motion, 1, size, start=float(rng.uniform(0, 100)))
-        return frames[0], next(draw_clip(poses, size, self.style))
+        return frames[0], poses
 
     def _random(self, purpose: int, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([int(self.held_out), self.seed, purpose, *numbers])

@@ -2,6 +2,7 @@
 
 python -m choreo.training.tiny parts FOLDER    train VAE, image tower, detector and pose network
 python -m choreo.training.tiny faces FOLDER    train a face detector and a recogniser for puppets
+python -m choreo.training.tiny identity FOLDER    train a tiny StableAnimator with them, and judge its adapter
 python -m choreo.training.tiny install FOLDER WEIGHTS    put them, and trained MimicMotion weights, into assets/tiny
 python -m choreo.training.tiny demo    draw the demo's pictures and videos into assets/demo
 """
@@ -16,11 +17,14 @@ import tyro
 
 from ...model_loaders.svd import CLIP_FOLDER, VAE_FOLDER, write_svd_part
 from ...model_loaders.tiny import SVD_FOLDER
+from ...runtime import Runtime, use
 from .config import IMAGE_TOWER, UNET, VAE, WINDOW
 from .demo_inputs import write_demo_inputs
 from .detector import save_detector, train_detector
 from .faces import save_face_detector, save_recogniser, train_face_detector, train_recogniser
 from .files import embed, write_unet_config
+from .identity import STEPS as IDENTITY_STEPS
+from .identity import identity_table, judge_identity, train_identity
 from .pose_network import save_pose_network, train_pose_network
 from .tower import train_image_tower
 from .vae import train_vae
@@ -67,6 +71,28 @@ def faces(folder: tyro.conf.Positional[Path]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_recogniser(train_recogniser(STEPS["recogniser"], folder), folder)
     save_face_detector(train_face_detector(STEPS["faces"], folder), folder)
+
+
+@app.command
+def identity(
+    folder: tyro.conf.Positional[Path],
+    steps: int = IDENTITY_STEPS,
+    weights: Path | None = None,
+    threads: int | None = None,
+) -> None:
+    """Train a tiny StableAnimator on puppets, and print what its identity adapter is worth.
+
+    Args:
+        folder: the folder given to `faces`.
+        steps: of the training.
+        weights: judge this checkpoint folder instead of training.
+        threads: threads of the CPU; None is torch's choice.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    with use(Runtime("cpu", torch.float32)):
+        trained = train_identity(folder, steps, threads=threads) if weights is None else weights
+        print(identity_table(judge_identity(folder, trained)))
 
 
 @app.command
