@@ -26,14 +26,14 @@ from .datasets.reading import Reading
 from .datasets.show import ShowDataset, describe, show_dataset
 from .doctor import report
 from .evaluation.ablation import Ablate, run_ablation
-from .evaluation.command import Evaluate, run_evaluation
+from .evaluation.command import Evaluate, EvaluateTiny, run_evaluation
 from .evaluation.magicpose import EvaluateMagicPose
 from .evaluation.stableanimator import EvaluateStableAnimator
 from .model_loaders import inspection
 from .model_loaders.catalogue import model_folders, table
 from .model_loaders.download import download
 from .pipelines.demo import Demo, run_demo
-from .pipelines.job import Animate, Decode, animate_to_file, decode_to_file
+from .pipelines.job import Animate, AnimateTiny, Decode, animate_to_file, decode_to_file
 from .pipelines.magicpose_job import AnimateMagicPose, DecodeMagicPose
 from .pipelines.pose_job import (
     AlignPoses,
@@ -98,6 +98,11 @@ def animate_stableanimator(job: AnimateStableAnimator, device: Device) -> None:
 
 def animate_magicpose(job: AnimateMagicPose, device: Device) -> None:
     """Redraw the person of a picture in the poses of a clip by MagicPose, frame by frame (docs/magicpose.md)."""
+    animate(job, device)
+
+
+def animate_tiny(job: AnimateTiny, device: Device) -> None:
+    """Animate a drawn puppet by the embedded tiny model, in tests and demos."""
     animate(job, device)
 
 
@@ -226,6 +231,11 @@ def evaluate_magicpose(job: EvaluateMagicPose, device: Device) -> int:
     return evaluate(job, device)
 
 
+def evaluate_tiny(job: EvaluateTiny, device: Device) -> int:
+    """Judge the embedded tiny model on a data set by the truth; exit status 0 when the targets are reached."""
+    return evaluate(job, device)
+
+
 def ablation(job: Ablate, device: Device) -> None:
     """Change one setting at a time, and print what it does to the measures as a Markdown table."""
     with device.in_use():
@@ -294,6 +304,8 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "download": fetch,
 }
 BY_MODEL: dict[tuple[str, str], Callable[..., int | None]] = {
+    ("animate", "tiny"): animate_tiny,
+    ("evaluate", "tiny"): evaluate_tiny,
     ("animate", "stableanimator"): animate_stableanimator,
     ("decode", "stableanimator"): decode_stableanimator,
     ("evaluate", "stableanimator"): evaluate_stableanimator,

@@ -16,7 +16,7 @@ from ..datasets.open import PUPPETS, has_held_out, open_dataset
 from ..model_loaders.catalogue import require_file
 from ..model_loaders.tiny import DETECTOR_FILE, POSE_FILE, TINY_FOLDER
 from ..pipelines.inputs import Detection
-from ..pipelines.job import Weights
+from ..pipelines.job import TINY_SAMPLING, Weights
 from ..pipelines.mimicmotion import Settings as Sampling
 from ..pipelines.mimicmotion import size_multiple
 from ..pose.detect import PoseDetector
@@ -133,6 +133,13 @@ class Evaluate:
             return
         with detection.open(self.networks.folders) as opened:
             yield opened
+
+
+@dataclass(frozen=True)
+class EvaluateTiny(Evaluate):
+    """Judge the embedded tiny model on a data set; exit status 0 when the targets are reached."""
+
+    sampling: Sampling = field(default_factory=lambda: replace(TINY_SAMPLING, seed=SEED))
 
 
 def own_detector(detection: Detection, networks: Weights) -> Detection:

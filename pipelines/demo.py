@@ -13,8 +13,7 @@ from ..media.strips import resized, strip, write_side_by_side
 from ..media.video import open_source
 from .driving import PoseSettings
 from .inputs import Clip
-from .job import Animate, Weights, animate_to_file
-from .mimicmotion import Settings
+from .job import TINY_SAMPLING, Animate, Weights, animate_to_file
 
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "demo"
 REFERENCE_FILE, DRIVING_FILE, TRUTH_FILE = "reference.png", "driving.mp4", "truth.mp4"
@@ -45,7 +44,7 @@ def run_demo(demo: Demo) -> tuple[Path, Path, Path]:
         clip=Clip(stride=1),
         pose=PoseSettings(align="none"),  # the puppets have the same proportions and stand alike
         networks=Weights("tiny"),
-        sampling=Settings(),
+        sampling=TINY_SAMPLING,
     )
     animate_to_file(job)
     reference = resized(load_picture(job.reference), SIZE)

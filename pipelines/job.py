@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 LOADING = "loading networks"
 SAME_RATE = 1e-3  # sound is in step with pictures whose rate differs by a smaller share
 RESOLUTION = {"mimicmotion": 576, "tiny": 128}
+TINY_SAMPLING = Settings(guidance_first=1.0, guidance_last=1.0)  # its colours overshoot with guidance
 SVD_NAMES = (
     "stable-video-diffusion-img2vid-xt-1-1",
     "svd_xt_1_1.safetensors",
@@ -190,6 +191,13 @@ class Animate:
         return DrivingInputs(
             self.video, self.poses, self.reference_pose, self.clip, detection, self.pose, self.networks.folders
         )
+
+
+@dataclass(frozen=True)
+class AnimateTiny(Animate):
+    """Animate a drawn puppet by the embedded tiny model."""
+
+    sampling: Settings = field(default_factory=lambda: TINY_SAMPLING)
 
 
 @dataclass(frozen=True)

@@ -395,6 +395,10 @@ def test_the_tiny_model_is_evaluated_for_real(tmp_path, capsys) -> None:
     assert cli.main([*arguments.split(), "--device", "cpu", "--output", str(tmp_path)]) == 0
     content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert 0 < content["means"]["result"]["psnr"][0] < 60 and content["about"]["system"] == "tiny"
+    assert "guidance 1," in content["about"]["sampling"], "the tiny model's own"
+    asked = [*arguments.split(), "--guidance-first", "2", "--guidance-last", "2", "--device", "cpu"]
+    capsys.readouterr()
+    assert cli.main(asked) == 0 and "guidance 2," in capsys.readouterr().out
     assert cli.main([*arguments.split(), "--device", "cpu", "--overlap", "40"]) == 1
 
 

@@ -271,7 +271,7 @@ Open `mimicmotion_basic` (Templates, Choreo) with your own picture and video."""
                 Box(
                     "sampler",
                     "ChoreoMimicMotionSampler",
-                    {"steps": 4, "schedule": "ays"},
+                    {"steps": 4, "schedule": "ays", "guidance_first": 1.0, "guidance_last": 1.0},
                     _clip("parts.VAE", "parts.CLIP_VISION"),
                 )
             ],
