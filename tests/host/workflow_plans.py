@@ -253,7 +253,7 @@ PLANS = {
 Press **Run**: everything that this workflow needs comes with the pack. It takes some seconds, also without a GPU, and \
 shows that poses, sampling and decoding work here.
 
-The networks are tiny ones, trained on drawn puppets for an hour: **they see and draw nothing but such puppets**, \
+The networks are tiny ones, trained on drawn puppets for some hours: **they see and draw nothing but such puppets**, \
 a little blurred. Everything around them is what the real networks use.
 
 ## Next
