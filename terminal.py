@@ -11,6 +11,7 @@ from tqdm import tqdm
 from .runtime import Runtime
 
 BETWEEN = "between stages"
+SHORTEST = 0.05  # seconds of a stage that is listed; less would read 0.0
 LOG_EVERY = 30.0  # seconds between lines where no bar can be shown, as in the log of a cluster job
 
 
@@ -54,7 +55,7 @@ class TerminalRuntime(Runtime):
 
     def summary(self) -> str:
         """One line a stage with its seconds; "" when nothing was done."""
-        rows = [f"  {stage:<24}{seconds:8.1f} s" for stage, seconds in self.times.items() if seconds >= 0.05]
+        rows = [f"  {stage:<24}{seconds:8.1f} s" for stage, seconds in self.times.items() if seconds >= SHORTEST]
         return "\n".join([*rows, f"  {'total':<24}{sum(self.times.values()):8.1f} s"]) if rows else ""
 
 

@@ -129,7 +129,8 @@ def test_weights_that_are_no_weights(run, file, words):
     assert status == 1 and words in said.strip().splitlines()[-1]
 
 
-def test_own_weights_animate_and_every_stage_is_timed(run, folder):
+def test_own_weights_animate_and_every_stage_is_timed(run, folder, monkeypatch):
+    monkeypatch.setattr("choreo.terminal.SHORTEST", 0.0)  # however fast the machine is
     weights = "--weights w/MimicMotion_tiny.safetensors --svd w/svd"
     status, out, said = run(
         f"animate {weights} --reference me.png --poses poses.json --size 64 64 --steps 1 --output o/a.mp4 --device cpu"
@@ -159,6 +160,7 @@ def test_stopping_is_no_error_and_summarises(run, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(job_module, "generate", stop)
+    monkeypatch.setattr("choreo.terminal.SHORTEST", 0.0)
     status, out, said = run(f"{ANIMATE} --poses poses.json")
     assert status == 130 and said.endswith("Stopped.\n") and "loading networks" in out
 
