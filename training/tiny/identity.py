@@ -13,6 +13,7 @@ import torch
 from ...datasets.clips import Clip
 from ...datasets.puppets import Puppets
 from ...datasets.puppets.character import Character
+from ...evaluation.ablation import cell
 from ...evaluation.faces import Embed, recogniser
 from ...evaluation.protocol import Settings, evaluate
 from ...evaluation.report import Report
@@ -53,15 +54,16 @@ def covered(picture: np.ndarray, nose: np.ndarray, character: Character) -> np.n
 
 @dataclass
 class FacedPuppets:
-    """Puppets as a `ClipSource` that knows the faces of its references; also an `Identify` and an `evaluation` Embed.
+    """Puppets as a `ClipSource` that knows the faces of its references; also an `Identify` and a `systems.Embed`.
 
     embed:   knows faces. covers: whether the head is covered in the reference of a puppet of this number; its identity
-    is that of the uncovered face.
+    is that of the uncovered face. name: a short one for the network behind `embed`.
     """
 
     puppets: Puppets
     embed: Embed
     covers: Callable[[int], bool]
+    name: str = ""
     _known: dict[bytes, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -85,7 +87,7 @@ class FacedPuppets:
 
     def fingerprint(self) -> str:
         """A short name for what embeddings depend on."""
-        return "true landmarks"
+        return f"true landmarks {self.name}"
 
 
 def _key(picture: np.ndarray) -> bytes:
@@ -125,11 +127,21 @@ def train_identity(folder: Path, steps: int = STEPS, clips: int = CLIPS, threads
         face_weight=8.0,
     )
     loop = Loop(
-        output=output, steps=steps, batch=6, lr=6e-4, schedule="cosine", warmup=30, clip_gradients=1.0, ema=0.99
+        output=output,
+        steps=steps,
+        batch=6,
+        lr=6e-4,
+        schedule="cosine",
+        warmup=30,
+        clip_gradients=1.0,
+        ema=0.99,
+        threads=threads,
     )
-    with recogniser(folder / RECOGNISER_FILE, "cpu") as embed:
-        puppets = FacedPuppets(Puppets(style="stableanimator"), embed, lambda index: index % 2 == 1)
-        train_stableanimator(job, replace(loop, threads=threads), STABLEANIMATOR_READING, puppets, puppets)
+    network = folder / RECOGNISER_FILE
+    with recogniser(network, "cpu") as embed:
+        name = hashlib.sha256(network.read_bytes()).hexdigest()[:16]
+        puppets = FacedPuppets(Puppets(style="stableanimator"), embed, lambda index: index % 2 == 1, name)
+        train_stableanimator(job, loop, STABLEANIMATOR_READING, puppets, puppets)
     return output / f"checkpoint-{steps}"
 
 
@@ -158,11 +170,8 @@ def identity_table(reports: dict[tuple[str, str], Report]) -> str:
         cells = report.cell("result", "faces"), report.cell("result", "psnr")
         lines.append(f"{reference:<12}{adapter:<10}{cells[0]:>20}{cells[1]:>18}")
     for reference in ("shown", "covered"):
-        on, off = (reports[reference, adapter].values("result", "faces") for adapter in ("on", "off"))
-        gain = on - off
-        error = gain.std(ddof=1) / len(gain) ** 0.5
-        lines.append(
-            f"{reference}: on - off {gain.mean():+.3f} ± {error:.3f}, more in {(gain > 0).sum()} of {len(gain)}"
-        )
+        on, off = (reports[reference, adapter] for adapter in ("on", "off"))
+        more = on.values("result", "faces") > off.values("result", "faces")
+        lines.append(f"{reference}: on (on - off) {cell(on, off, 'faces')}, more in {more.sum()} of {len(more)}")
     truth = next(iter(reports.values()))
     return "\n".join([*lines, f"truth {truth.cell('truth', 'faces')}"])

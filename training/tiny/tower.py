@@ -33,7 +33,7 @@ def drawn(puppets: Puppets, count: int, side: int) -> tuple[torch.Tensor, torch.
     """The tower's inputs (N, 3, side, side), float16, and the :func:`looks` (N, 35) of the first puppets."""
     pixels = torch.empty(count, 3, side, side, dtype=torch.float16)
     for i in range(count):
-        pixels[i] = clip_pixels(puppets.reference(i, (SIZE, SIZE))[0], size=side)[0]
+        pixels[i] = clip_pixels(puppets.standing(i, (SIZE, SIZE))[0], size=side)[0]
     return pixels, torch.from_numpy(np.stack([looks(puppets.character(i)) for i in range(count)]))
 
 
